@@ -1,0 +1,79 @@
+"""Checks that a program can decide of an answer: the checkable part of "was it what they asked for?"."""
+
+import json
+import re
+from functools import cache
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+_BULLET = re.compile(r"^\s*(?:[-*•]|\d+[.)])\s", re.MULTILINE)
+
+
+@cache
+def _phrase(phrase: str) -> re.Pattern[str]:
+    """The phrase at word edges, whatever its case; an edge that is no letter or digit needs none."""
+    left = r"(?<!\w)" if phrase[0].isalnum() else ""
+    right = r"(?!\w)" if phrase[-1].isalnum() else ""
+    return re.compile(left + re.escape(phrase) + right, re.IGNORECASE)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+class Checks(BaseModel):
+    """What an answer must satisfy. Every field that is set must hold."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    contains_any: list[str] | None = Field(None, min_length=1)
+    contains_all: list[str] | None = Field(None, min_length=1)
+    not_contains: list[str] | None = Field(None, min_length=1)
+    max_words: int | None = Field(None, ge=1)
+    min_words: int | None = Field(None, ge=1)
+    regex: str | list[str] | None = None
+    is_json: bool | None = None
+    ends_with: str | None = None
+    n_bullets: int | None = Field(None, ge=0)
+
+    @field_validator("contains_any", "contains_all", "not_contains")
+    @classmethod
+    def _no_empty_phrase(cls, phrases: list[str] | None) -> list[str] | None:
+        if phrases and not all(phrases):
+            raise ValueError("an empty phrase is in every answer")
+        return phrases
+
+    @field_validator("regex")
+    @classmethod
+    def _compiles(cls, patterns: str | list[str] | None) -> str | list[str] | None:
+        for pattern in [patterns] if isinstance(patterns, str) else patterns or []:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"not a regular expression: {pattern!r}: {error}") from None
+        return patterns
+
+    def failed(self, answer: str) -> list[str]:
+        """The names of the checks that `answer` does not satisfy; empty when all hold."""
+        words = len(answer.split())
+        patterns = [self.regex] if isinstance(self.regex, str) else self.regex or []
+
+        def has(phrase: str) -> bool:
+            return _phrase(phrase).search(answer) is not None
+
+        holds = {
+            "contains_any": self.contains_any is None or any(map(has, self.contains_any)),
+            "contains_all": self.contains_all is None or all(map(has, self.contains_all)),
+            "not_contains": self.not_contains is None or not any(map(has, self.not_contains)),
+            "max_words": self.max_words is None or words <= self.max_words,
+            "min_words": self.min_words is None or words >= self.min_words,
+            "regex": all(re.search(pattern, answer) for pattern in patterns),
+            "is_json": self.is_json is None or _is_json(answer) == self.is_json,
+            "ends_with": self.ends_with is None or answer.strip().endswith(self.ends_with),
+            "n_bullets": self.n_bullets is None or len(_BULLET.findall(answer)) == self.n_bullets,
+        }
+        return [name for name, held in holds.items() if not held]

@@ -1,0 +1,217 @@
+"""Releases and their registry.
+
+A release is a folder that plain transformers and peft load: the adapter, the tokenizer with its Jinja template, the
+generation defaults, and `release.json` with everything that made it. The registry says which one is current.
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from assistant import base_model
+from assistant.errors import ThousandError
+from assistant.files import atomic_folder, sha256, write_text
+from assistant.sampling import Sampling
+from assistant.settings import bundled, settings
+from assistant.template import Template
+
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+ADAPTER = "adapter_model.safetensors"
+RECORD = "release.json"
+
+
+class DataFile(BaseModel):
+    """One file that a release was trained on."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    sha256: str
+    dialogues: int
+    tokens: int
+    supervised_tokens: int
+
+
+class Release(BaseModel):
+    """What is known of a release; saved as `release.json` in its folder."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(pattern=f"^{NAME.pattern}$")
+    created: datetime
+    version: str
+    """The version of Thousand that trained it."""
+    base: str
+    base_checksum: str
+    vocabulary: str = "full"
+    template: dict[str, Any]
+    recipe: dict[str, Any]
+    data: list[DataFile]
+    cut: list[str] = []
+    """Dialogues that did not fit whole, each with its place and what was left out."""
+    training: dict[str, float] = {}
+    """Steps, epochs, seconds, tokens per second, last loss."""
+    adapter_sha256: str
+    sampling: Sampling = Sampling()
+    scores: dict[str, Any] = {}
+
+
+def now() -> datetime:
+    """The time in UTC, to the second."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def folder() -> Path:
+    """Where releases live."""
+    return settings().home / "releases"
+
+
+def path(name: str) -> Path:
+    """The folder of an installed release. Raises ThousandError naming the nearest one when there is none."""
+    place = folder() / name
+    if NAME.fullmatch(name) and (place / RECORD).exists():
+        return place
+    near = get_close_matches(name, names(), n=1)
+    hint = f"did you mean {near[0]}?" if near else "see: thousand releases list"
+    raise ThousandError(f"There is no release {name!r}; {hint}")
+
+
+def read(place: Path) -> Release:
+    """The record of the release in a folder. Raises ThousandError when it is missing or broken."""
+    try:
+        return Release.model_validate_json((place / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValidationError) as error:
+        raise ThousandError(
+            f"{place} is no whole release: {str(error).splitlines()[0]}. Remove the folder, or install the release again."
+        ) from None
+
+
+def write(place: Path, release: Release) -> None:
+    """Replace a release's record."""
+    write_text(place / RECORD, release.model_dump_json(indent=2) + "\n")
+
+
+def names() -> list[str]:
+    """Installed releases, oldest first."""
+    install_bundled()
+    found = [read(place) for place in folder().iterdir() if NAME.fullmatch(place.name) and (place / RECORD).exists()]
+    return [release.name for release in sorted(found, key=lambda release: (release.created, release.name))]
+
+
+def save_tokenizer(place: Path, tokenizer_folder: Path, sampling: Sampling) -> Template:
+    """Put into a release's folder what plain transformers needs to talk with it: tokenizer, Jinja template, generation defaults."""
+    template = Template.load(tokenizer_folder)
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(tokenizer_folder / file, place / file)
+    config = json.loads((place / "tokenizer_config.json").read_text(encoding="utf-8"))
+    config.pop("chat_template", None)
+    write_text(place / "tokenizer_config.json", json.dumps(config, indent=2) + "\n")
+    write_text(place / "chat_template.jinja", template.jinja())
+    generation = {
+        "do_sample": sampling.temperature > 0,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "repetition_penalty": sampling.repetition_penalty,
+        "max_new_tokens": sampling.max_tokens,
+        "eos_token_id": template.stop_id,
+    }
+    write_text(place / "generation_config.json", json.dumps(generation, indent=2) + "\n")
+    return template
+
+
+def _install(source: Path) -> None:
+    release = read(source)
+    base = base_model.resolve(release.base)
+    if base.checksum != release.base_checksum:
+        raise ThousandError(
+            f"The release {release.name} was trained on another {release.base} than the one here; it cannot be used with it."
+        )
+    with atomic_folder(folder() / release.name) as temporary:
+        for file in source.iterdir():
+            shutil.copyfile(file, temporary / file.name)
+        save_tokenizer(temporary, base.folder, release.sampling)
+
+
+def install_bundled() -> None:
+    """Put the release that comes along into the registry, once; without any current release it becomes the current one."""
+    try:
+        folder().mkdir(parents=True, exist_ok=True)
+        with FileLock(folder() / "registry.lock"):
+            for source in sorted(bundled("releases").iterdir()):
+                if (source / RECORD).exists() and not (folder() / source.name).exists():
+                    _install(source)
+                    if not _history():
+                        _write_history([source.name])
+    except OSError as error:
+        raise base_model.disk_error(error, folder()) from error
+
+
+def _history() -> list[str]:
+    file = folder() / "registry.json"
+    if not file.exists():
+        return []
+    try:
+        history: list[str] = json.loads(file.read_text(encoding="utf-8"))["promoted"]
+    except (ValueError, KeyError, TypeError):
+        raise ThousandError(f"{file} is damaged; remove it, then: thousand releases promote NAME") from None
+    return history
+
+
+def _write_history(history: list[str]) -> None:
+    write_text(folder() / "registry.json", json.dumps({"promoted": history}, indent=2) + "\n")
+
+
+@contextmanager
+def _locked_history() -> Iterator[list[str]]:
+    install_bundled()
+    with FileLock(folder() / "registry.lock"):
+        history = _history()
+        yield history
+        _write_history(history)
+
+
+def current() -> str:
+    """The name of the release that chats. Raises ThousandError when there is none."""
+    install_bundled()
+    history = _history()
+    if not history:
+        raise ThousandError("There is no release yet; make one with: thousand train")
+    return history[-1]
+
+
+def promote(name: str) -> str | None:
+    """Make a release the current one; returns the one it replaces, None when it already was current."""
+    path(name)
+    with _locked_history() as history:
+        before = history[-1] if history else None
+        if before == name:
+            return None
+        history.append(name)
+        return before
+
+
+def rollback() -> str:
+    """Go back to the release that was current before; returns its name. Raises ThousandError when there is none."""
+    with _locked_history() as history:
+        if len(history) < 2:
+            raise ThousandError("There is no earlier release to go back to; see: thousand releases list")
+        path(history[-2])
+        history.pop()
+        return history[-1]
+
+
+def adapter_matches(place: Path, release: Release) -> None:
+    """Raises ThousandError when a release's adapter is not the one that its record names."""
+    if not (place / ADAPTER).exists() or sha256(place / ADAPTER) != release.adapter_sha256:
+        raise ThousandError(
+            f"The adapter of release {release.name} is missing or damaged (checksum); install it again, or: thousand releases rollback"
+        )

@@ -1,0 +1,43 @@
+"""Where things live, read once from the environment (`THOUSAND_HOME`, `THOUSAND_API_KEY`)."""
+
+from functools import cache
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from assistant.errors import ThousandError
+
+
+class Settings(BaseSettings):
+    """The environment's say in things. Every name is prefixed with `THOUSAND_`."""
+
+    model_config = SettingsConfigDict(env_prefix="THOUSAND_")
+
+    home: Path = Field(default_factory=lambda: Path.home() / ".thousand")
+    """Unpacked base models, releases, training runs and merged models live here."""
+    api_key: SecretStr | None = None
+    """Asked for by the endpoint and by the page; required to listen on anything but this machine."""
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process."""
+    found = Settings()
+    if found.api_key is not None and not found.api_key.get_secret_value().strip():
+        raise ThousandError("THOUSAND_API_KEY is set but empty: give it a value, or unset it.")
+    return found
+
+
+def bundled(name: str) -> Path:
+    """A folder that comes with the project (`dialogues` or `releases`), in a wheel or in a checkout.
+
+    Raises ThousandError when it is missing.
+    """
+    package = Path(__file__).resolve().parent
+    for folder in (package / "_data" / name, package.parent / "data" / name):
+        if folder.is_dir():
+            return folder
+    raise ThousandError(
+        f"The bundled folder data/{name} is missing: reinstall thousand-assistant, or run from a whole checkout."
+    )

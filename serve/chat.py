@@ -1,0 +1,117 @@
+"""The one path a chat turn takes: limits, template, engine, text deltas, finish reason.
+
+The terminal, the page and the HTTP routes all call `Chat.turn`.
+"""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from assistant.dialogue import Message, turn_order_problem
+from assistant.release import Release
+from assistant.sampling import Sampling
+from assistant.template import Template
+from serve.engines.base import Delta, Engine, Finish, FinishReason, StopStrings
+
+
+class Refused(Exception):
+    """A turn that cannot be taken, for a reason that is the asker's to mend.
+
+    `parameter` names the field at fault and `code` the kind, as OpenAI's errors do.
+    """
+
+    def __init__(self, message: str, *, parameter: str | None = None, code: str = "invalid_value") -> None:
+        super().__init__(message)
+        self.parameter = parameter
+        self.code = code
+
+
+class Busy(Exception):
+    """Too many turns are under way or waiting."""
+
+
+@dataclass
+class Usage:
+    """Tokens of one turn."""
+
+    prompt_tokens: int
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+
+@dataclass
+class Turn:
+    """One answer in the making: iterate over `text` for its deltas; afterwards `finish_reason` and `usage` hold."""
+
+    usage: Usage
+    text: AsyncGenerator[str, None] = field(init=False)
+    finish_reason: FinishReason | None = None
+
+
+class Chat:
+    """A release that answers."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        template: Template,
+        *,
+        name: str,
+        sampling: Sampling,
+        record: Release | None = None,
+        most_turns: int = 64,
+    ) -> None:
+        """`sampling` is what a request that says nothing gets; `most_turns` bounds the turns under way and waiting."""
+        self.engine = engine
+        self.template = template
+        self.name = name
+        self.sampling = sampling
+        self.record = record
+        self._most_turns = most_turns
+        self._turns = 0
+
+    def turn(self, messages: Sequence[Message], sampling: Sampling) -> Turn:
+        """Begin an answer. Raises Refused when the messages are out of turn or too long, Busy when too many wait."""
+        problem = turn_order_problem(messages)
+        if problem is None and messages[-1].role != "user":
+            problem = "the last message must be from the user"
+        if problem:
+            raise Refused(f"messages: {problem}", parameter="messages")
+        prompt = self.template.prompt(messages)
+        room = self.engine.context - len(prompt)
+        if room < 1:
+            raise Refused(
+                f"The conversation has {len(prompt)} tokens and the context holds {self.engine.context}, the answer "
+                "included; shorten it, or begin a new one.",
+                parameter="messages",
+                code="context_length_exceeded",
+            )
+        if self._turns >= self._most_turns:
+            raise Busy(f"{self._turns} answers are under way or waiting; try again in a moment.")
+        turn = Turn(Usage(len(prompt)))
+        turn.text = self._text(turn, prompt, sampling.model_copy(update={"max_tokens": min(sampling.max_tokens, room)}))
+        return turn
+
+    async def _text(self, turn: Turn, prompt: list[int], sampling: Sampling) -> AsyncGenerator[str, None]:
+        self._turns += 1
+        stops = StopStrings(sampling.stop)
+        try:
+            async with aclosing(self.engine.stream(prompt, sampling)) as events:  # type: ignore[type-var]
+                async for event in events:
+                    if isinstance(event, Finish):
+                        turn.finish_reason = event.reason
+                        turn.usage.cached_tokens = event.cached_tokens
+                        break
+                    assert isinstance(event, Delta)
+                    turn.usage.completion_tokens += event.tokens
+                    shown = stops.push(event.text)
+                    if shown:
+                        yield shown
+                    if stops.stopped:
+                        turn.finish_reason = "stop"
+                        return
+            rest = stops.finish()
+            if rest:
+                yield rest
+        finally:
+            self._turns -= 1

@@ -1,0 +1,114 @@
+"""What an engine is, and the decoding that every engine of ours shares."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from tokenizers import Tokenizer
+from tokenizers.decoders import DecodeStream
+
+from assistant.sampling import Sampling
+
+FinishReason = Literal["stop", "length"]
+
+
+class EngineError(Exception):
+    """An engine failed in the middle of its work; the message is for the log and, in short, for the client."""
+
+
+@dataclass(frozen=True)
+class Delta:
+    """A piece of an answer: text that ends at a character's end (it may be empty) and how many tokens it took."""
+
+    text: str
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Finish:
+    """The end of an answer."""
+
+    reason: FinishReason
+    cached_tokens: int = 0
+    """Prompt tokens that did not have to be read again."""
+
+
+class Engine(Protocol):
+    """Generates from token ids.
+
+    `stream` yields deltas and then one Finish. Closing the generator stops the work within one token. Stop strings
+    are not the engine's business: `serve.chat` applies them to every engine alike.
+    """
+
+    name: str
+    context: int
+    """Tokens that a prompt and its answer may have together."""
+
+    def stream(self, prompt: Sequence[int], sampling: Sampling) -> AsyncIterator[Delta | Finish]: ...
+
+    async def ready(self) -> bool: ...
+
+    async def close(self) -> None: ...
+
+
+class TokenText:
+    """Token ids to text, one by one, so that the pieces joined are the decoding of the whole.
+
+    A piece never ends inside a character: bytes wait until their character is whole, and what is left at the end
+    comes out of `finish` as the decoder shows it.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._stream = DecodeStream(skip_special_tokens=True)
+        self._ids: list[int] = []
+        self._sent = 0
+
+    def push(self, token: int) -> str:
+        """The text that has become certain with this token."""
+        self._ids.append(token)
+        text: str = self._stream.step(self._tokenizer, token) or ""
+        self._sent += len(text)
+        return text
+
+    def finish(self) -> str:
+        """The text that was still waiting."""
+        whole: str = self._tokenizer.decode(self._ids, skip_special_tokens=True)
+        return whole[self._sent :]
+
+
+class StopStrings:
+    """Ends a text at the first of several stop strings; not even the beginning of one is let through before it is
+    known not to be one."""
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = stops
+        self._held = ""
+        self.stopped = False
+
+    def push(self, text: str) -> str:
+        """What may be shown of the text so far; sets `stopped` when a stop string came."""
+        if self.stopped:
+            return ""
+        self._held += text
+        found = [place for stop in self._stops if (place := self._held.find(stop)) >= 0]
+        if found:
+            self.stopped = True
+            shown, self._held = self._held[: min(found)], ""
+            return shown
+        keep = max((self._overlap(stop) for stop in self._stops), default=0)
+        cut = len(self._held) - keep
+        shown, self._held = self._held[:cut], self._held[cut:]
+        return shown
+
+    def _overlap(self, stop: str) -> int:
+        """How many last characters of the held text begin `stop`."""
+        for length in range(min(len(stop) - 1, len(self._held)), 0, -1):
+            if stop.startswith(self._held[-length:]):
+                return length
+        return 0
+
+    def finish(self) -> str:
+        """What was held back and is no stop string after all."""
+        shown, self._held = self._held, ""
+        return "" if self.stopped else shown

@@ -1,0 +1,164 @@
+"""llama.cpp in this process (xllamacpp): the engine for a CPU.
+
+The release is merged into one GGUF file, once, cached by the hash of what went in. llama.cpp's own server always opens
+a listener that asks for no key, so it gets a Unix socket in a folder that only this user can enter; closing the
+connection of a stream is what cancels its work between two tokens.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import httpx
+import xllamacpp
+from filelock import FileLock
+
+from assistant import base_model, gguf_merge, release
+from assistant.base_model import Base
+from assistant.errors import ThousandError
+from assistant.files import atomic_path
+from assistant.release import Release
+from assistant.sampling import Sampling
+from assistant.settings import settings
+from assistant.template import Template
+from serve.engines.base import Delta, EngineError, Finish, FinishReason, TokenText
+
+PENALTY_WINDOW = 256
+"""How many last tokens llama.cpp's repetition penalty looks at; it counts prompt tokens too."""
+
+BATCH = 256
+"""Prompt tokens read at a time: a client that leaves while its prompt is read waits for one batch at most."""
+
+
+def merged_gguf(
+    base: Base, place: Path | None, record: Release | None, say: base_model.Say, progress: gguf_merge.Progress
+) -> Path:
+    """The GGUF file of a release (or of the plain base model, with no release), made on first use.
+
+    Raises ThousandError when the base has no GGUF file, or the disk is full.
+    """
+    if base.gguf is None:
+        raise ThousandError(
+            f"The base model {base.name} has no GGUF file, which the llama.cpp engine needs; use --engine transformers."
+        )
+    if place is None or record is None:
+        return base.gguf
+    release.adapter_matches(place, record)
+    key = hashlib.sha256(f"{base.checksum} {record.adapter_sha256} q8_0 1".encode()).hexdigest()[:24]
+    target = settings().home / "merged" / f"{record.name}-{key}.gguf"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(target.with_suffix(".lock")):
+            if not target.exists():
+                say(f"Merging {record.name} into one GGUF file (once)")
+                with atomic_path(target) as temporary:
+                    gguf_merge.merge(base.gguf, place, temporary, progress)
+    except OSError as error:
+        raise base_model.disk_error(error, settings().home) from error
+    return target
+
+
+class LlamaCpp:
+    """The Engine over xllamacpp's server."""
+
+    name = "llama.cpp"
+
+    def __init__(
+        self, gguf: Path, template: Template, *, context: int = 4096, slots: int = 4, threads: int | None = None
+    ) -> None:
+        """Load the model: `slots` answers at a time, each with `context` tokens.
+
+        Raises ThousandError when llama.cpp cannot load it.
+        """
+        self.context = context
+        self._template = template
+        self._folder = Path(tempfile.mkdtemp(prefix="thousand-"))
+        socket = self._folder / "engine.sock"
+        parameters = xllamacpp.CommonParams()
+        parameters.model.path = str(gguf)
+        parameters.hostnames = [str(socket)]
+        parameters.n_ctx = context * slots
+        parameters.n_parallel = slots
+        parameters.n_batch = parameters.n_ubatch = BATCH
+        parameters.cpuparams.n_threads = threads or os.cpu_count() or 1
+        parameters.swa_full = True  # else the prefix of an earlier turn cannot be used again
+        parameters.cache_ram_mib = 0
+        parameters.fit_params = False
+        parameters.ui = False
+        parameters.endpoint_slots = False
+        parameters.verbosity = 0
+        try:
+            self._server = xllamacpp.Server(parameters)
+        except RuntimeError as error:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise ThousandError(
+                f"llama.cpp cannot load {gguf}: {error}. Remove the file to have it made again."
+            ) from None
+        self._client = httpx.AsyncClient(
+            transport=httpx.AsyncHTTPTransport(uds=str(socket), limits=httpx.Limits(max_connections=None)),
+            base_url="http://engine",
+            timeout=httpx.Timeout(None, connect=10),
+        )
+
+    async def ready(self) -> bool:
+        """Whether the engine answers."""
+        try:
+            return (await self._client.get("/health", timeout=5)).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    async def close(self) -> None:
+        """Free the model and the socket."""
+        await self._client.aclose()
+        del self._server
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _request(self, prompt: Sequence[int], sampling: Sampling) -> dict[str, object]:
+        return {
+            "prompt": list(prompt),
+            "n_predict": sampling.max_tokens,
+            # The order of transformers and of the paper: penalty, temperature, nucleus.
+            "samplers": ["penalties", "temperature", "top_p"],
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "repeat_penalty": sampling.repetition_penalty,
+            "repeat_last_n": PENALTY_WINDOW,
+            "seed": sampling.seed
+            if sampling.seed is not None
+            else int.from_bytes(os.urandom(4), "little") % (2**32 - 1),
+            "stream": True,
+            "return_tokens": True,
+            "cache_prompt": True,
+        }
+
+    async def stream(self, prompt: Sequence[int], sampling: Sampling) -> AsyncIterator[Delta | Finish]:
+        """See Engine. Raises EngineError when llama.cpp refuses or fails."""
+        text = TokenText(self._template.tokenizer)
+        try:
+            async with self._client.stream("POST", "/completion", json=self._request(prompt, sampling)) as response:
+                if response.status_code != 200:
+                    raise EngineError(
+                        f"llama.cpp answered {response.status_code}: {(await response.aread()).decode(errors='replace')[:500]}"
+                    )
+                async for event in _events(response):
+                    if event["stop"]:
+                        yield Delta(text.finish(), 0)
+                        reason: FinishReason = "length" if event["stop_type"] == "limit" else "stop"
+                        yield Finish(reason, event["timings"].get("cache_n", 0))
+                        return
+                    yield Delta("".join(text.push(token) for token in event["tokens"]), len(event["tokens"]))
+        except httpx.HTTPError as error:
+            raise EngineError(f"llama.cpp went away: {error}") from error
+        raise EngineError("llama.cpp ended its stream without a finish")
+
+
+async def _events(response: httpx.Response) -> AsyncIterator[dict]:  # type: ignore[type-arg]
+    async for line in response.aiter_lines():
+        if line.startswith("error:") or line.startswith('data: {"error"'):
+            raise EngineError(f"llama.cpp failed: {line[:500]}")
+        if line.startswith("data: "):
+            yield json.loads(line.removeprefix("data: "))

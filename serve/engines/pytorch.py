@@ -1,0 +1,141 @@
+"""Any transformers model, on a CPU or a GPU: the reference engine.
+
+transformers' own `generate` draws from the global random state; requests here have seeds of their own, and the
+repetition penalty counts generated tokens only and spares the stop token (Keskar et al. 2019, section 4.1), so the
+loop is written out.
+"""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, DynamicCache
+
+from assistant import base_model, release
+from assistant.base_model import Base
+from assistant.release import Release
+from assistant.sampling import Sampling
+from assistant.template import Template
+from serve.engines.base import Delta, Finish, FinishReason, TokenText
+
+Put = Callable[[Delta | Finish | BaseException], None]
+
+
+def next_token(
+    logits: torch.Tensor, generated: Sequence[int], stop_id: int, sampling: Sampling, random: torch.Generator
+) -> int:
+    """Draw the next token from `logits` (V,): repetition penalty, then temperature, then nucleus."""
+    scores = logits.float()
+    if sampling.repetition_penalty != 1:
+        used = torch.tensor(sorted(set(generated) - {stop_id}), dtype=torch.int64, device=scores.device)
+        values = scores[used]
+        scores[used] = torch.where(
+            values > 0, values / sampling.repetition_penalty, values * sampling.repetition_penalty
+        )
+    if sampling.temperature == 0:
+        return int(scores.argmax())
+    probabilities = torch.softmax(scores / sampling.temperature, dim=-1)
+    if sampling.top_p < 1:
+        ordered, order = probabilities.sort(descending=True)
+        outside = ordered.cumsum(-1) - ordered >= sampling.top_p
+        outside[0] = False
+        probabilities[order[outside]] = 0
+    return int(torch.multinomial(probabilities, 1, generator=random))
+
+
+class PyTorch:
+    """The Engine over a transformers model; one answer at a time."""
+
+    name = "transformers"
+
+    def __init__(
+        self,
+        base: Base,
+        place: Path | None,
+        record: Release | None,
+        template: Template,
+        *,
+        context: int = 4096,
+        say: base_model.Say,
+    ) -> None:
+        self._template = template
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        model = AutoModelForCausalLM.from_pretrained(
+            base_model.weights_folder(base, say),
+            dtype=torch.bfloat16 if device == "cuda" else torch.float32,
+            trust_remote_code=False,
+            use_safetensors=True,
+        )
+        if place is not None and record is not None:
+            from peft import PeftModel
+
+            release.adapter_matches(place, record)
+            model = PeftModel.from_pretrained(model, place).merge_and_unload()
+        self._model = model.to(device).eval()
+        self._device = device
+        self.context = min(context, getattr(model.config, "max_position_embeddings", context))
+        self._turn = asyncio.Lock()
+
+    async def ready(self) -> bool:
+        """Always: the model is loaded before the engine exists."""
+        return True
+
+    async def close(self) -> None:
+        """Nothing outlives the object."""
+
+    async def stream(self, prompt: Sequence[int], sampling: Sampling) -> AsyncIterator[Delta | Finish]:
+        """See Engine."""
+        async with self._turn:
+            loop = asyncio.get_running_loop()
+            queue: asyncio.Queue[Delta | Finish | BaseException] = asyncio.Queue()
+            left = threading.Event()
+
+            def put(item: Delta | Finish | BaseException) -> None:
+                loop.call_soon_threadsafe(queue.put_nowait, item)
+
+            def work() -> None:
+                try:
+                    self._generate(prompt, sampling, put, left)
+                except BaseException as error:
+                    put(error)
+
+            task = asyncio.create_task(asyncio.to_thread(work))
+            try:
+                while True:
+                    item = await queue.get()
+                    if isinstance(item, BaseException):
+                        raise item
+                    yield item
+                    if isinstance(item, Finish):
+                        return
+            finally:
+                left.set()
+                await asyncio.shield(task)
+
+    @torch.inference_mode()
+    def _generate(self, prompt: Sequence[int], sampling: Sampling, put: Put, left: threading.Event) -> None:
+        random = torch.Generator(self._device)
+        if sampling.seed is None:
+            random.seed()
+        else:
+            random.manual_seed(sampling.seed)
+        text = TokenText(self._template.tokenizer)
+        cache = DynamicCache(config=self._model.config)
+        ids = torch.tensor([list(prompt)], device=self._device)
+        generated: list[int] = []
+        reason: FinishReason = "length"
+        while len(generated) < sampling.max_tokens:
+            logits = self._model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[0, -1]
+            if left.is_set():
+                return
+            token = next_token(logits, generated, self._template.stop_id, sampling, random)
+            if token == self._template.stop_id:
+                reason = "stop"
+                break
+            generated.append(token)
+            put(Delta(text.push(token), 1))
+            ids = torch.tensor([[token]], device=self._device)
+        put(Delta(text.finish(), 0))
+        put(Finish(reason))

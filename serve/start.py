@@ -1,0 +1,125 @@
+"""From a release's name to a chat, and from a chat to a listening server."""
+
+import errno
+import ipaddress
+import shutil
+import socket
+from pathlib import Path
+from typing import Literal
+
+import uvicorn
+from pydantic import SecretStr
+
+from assistant import base_model, release
+from assistant.base_model import Base, Say
+from assistant.errors import ThousandError
+from assistant.gguf_merge import Progress
+from assistant.release import Release
+from assistant.sampling import Sampling
+from assistant.template import Template
+from serve.chat import Chat
+from serve.engines.base import Engine
+
+EngineName = Literal["auto", "llama.cpp", "transformers"]
+
+
+def start_engine(
+    kind: EngineName,
+    base: Base,
+    place: Path | None,
+    record: Release | None,
+    template: Template,
+    context: int,
+    say: Say,
+    progress: Progress,
+) -> Engine:
+    """The engine for a release, or for the plain base model with no release.
+
+    `auto` is llama.cpp where the base has a GGUF file and there is no GPU, else transformers.
+    """
+    if kind == "auto":
+        kind = "llama.cpp" if base.gguf is not None and shutil.which("nvidia-smi") is None else "transformers"
+    if kind == "llama.cpp":
+        from serve.engines.llama_cpp import LlamaCpp, merged_gguf
+
+        return LlamaCpp(merged_gguf(base, place, record, say, progress), template, context=context)
+    from serve.engines.pytorch import PyTorch
+
+    return PyTorch(base, place, record, template, context=context, say=say)
+
+
+def open_chat(
+    name: str | None, *, engine: EngineName, context: int, say: Say, progress: Progress = lambda done, total: None
+) -> Chat:
+    """A chat with a release (the current one by default). Raises ThousandError when it cannot be had."""
+    chosen = name or release.current()
+    place = release.path(chosen)
+    record = release.read(place)
+    base = base_model.resolve(record.base, say)
+    if base.checksum != record.base_checksum:
+        raise ThousandError(
+            f"The release {chosen} was trained on another {record.base} than the one here (checksum); "
+            "give the one it was trained on, or train again."
+        )
+    template = Template.load(place)
+    started = start_engine(engine, base, place, record, template, context, say, progress)
+    return Chat(started, template, name=chosen, sampling=record.sampling, record=record)
+
+
+def open_base_chat(spec: str, *, engine: EngineName, context: int, say: Say) -> Chat:
+    """A chat with a plain base model in our template: what training begins from. Raises ThousandError when it cannot be had."""
+    base = base_model.resolve(spec, say)
+    template = Template.load(base.folder)
+    started = start_engine(engine, base, None, None, template, context, say, lambda done, total: None)
+    return Chat(started, template, name=base.name, sampling=Sampling())
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def listen(host: str, port: int, key: SecretStr | None) -> socket.socket:
+    """A listening socket, taken before anything is loaded.
+
+    Raises ThousandError when the port is in use, the address is not this machine's, or it is open to others without a key.
+    """
+    if not _is_loopback(host) and key is None:
+        raise ThousandError(
+            f"Listening on {host} lets others in, so it needs a key: set THOUSAND_API_KEY to a long secret, or use --host 127.0.0.1"
+        )
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise ThousandError(
+                f"Port {port} on {host} is in use; stop what uses it, or choose another: thousand serve --port {port + 1}"
+            ) from None
+        raise ThousandError(
+            f"Cannot listen on {host}:{port}: {error.strerror}. Choose another --host or --port."
+        ) from None
+    except OverflowError:
+        listener.close()
+        raise ThousandError(f"{port} is no port; use one from 1 to 65535.") from None
+    return listener
+
+
+def serve(chat: Chat, listener: socket.socket, key: SecretStr | None, *, page: bool) -> None:
+    """Answer HTTP until SIGINT or SIGTERM: the endpoint, and the page at `/`."""
+    from serve.api import build_app
+
+    host = listener.getsockname()[0]
+    hosts = ["127.0.0.1", "localhost", "[::1]", host] if _is_loopback(host) else ["*"]
+    app = build_app(chat, key=key, hosts=hosts)
+    if page:
+        from serve.ui.chat_page import mount_page
+
+        app = mount_page(app, chat, key)
+    uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=10)).run(sockets=[listener])

@@ -1,0 +1,170 @@
+"""The chat page: Gradio's chat interface over `serve.chat`.
+
+Conversations are kept in the browser's local storage only, under a secret that is kept on this machine so that a
+restart loses none of them.
+"""
+
+import hmac
+import os
+import secrets
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+import gradio
+from fastapi import FastAPI
+from filelock import FileLock
+from pydantic import SecretStr, ValidationError
+
+from assistant.dialogue import Message
+from assistant.files import write_text
+from assistant.sampling import Sampling
+from assistant.settings import settings
+from serve.chat import Busy, Chat, Refused
+from serve.engines.base import EngineError
+
+THEME = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+"""Fonts of the reader's own system: the page calls nothing outside."""
+
+
+def _browser_secret() -> str:
+    file = settings().home / "browser-secret"
+    settings().home.mkdir(parents=True, exist_ok=True)
+    with FileLock(file.with_suffix(".lock")):
+        if not file.exists():
+            write_text(file, secrets.token_hex(16))
+            file.chmod(0o600)
+    return file.read_text(encoding="utf-8")
+
+
+def _text(content: Any) -> str:
+    """The text of a message as the chat component keeps it: a string, or a list of parts."""
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else [content]
+    return "".join(part if isinstance(part, str) else part.get("text", "") for part in parts)
+
+
+def _messages(history: list[dict[str, Any]], message: str, system: str) -> list[Message]:
+    turns = [Message(role="system", content=system)] if system.strip() else []
+    turns += [Message(role=turn["role"], content=_text(turn["content"])) for turn in history]
+    return [*turns, Message(role="user", content=message)]
+
+
+def mount_page(app: FastAPI, chat: Chat, key: SecretStr | None) -> FastAPI:
+    """The application with the chat page at `/`; with a key, the page asks for it as the password of any user name."""
+
+    def knows_key(_: str, password: str) -> bool:
+        return key is not None and hmac.compare_digest(password.encode(), key.get_secret_value().encode())
+
+    mounted: FastAPI = gradio.mount_gradio_app(
+        app,
+        build_page(chat),
+        path="/",
+        auth=knows_key if key is not None else None,
+        auth_message="Any user name; the password is the server's API key." if key is not None else None,
+        footer_links=[],
+        run_history=False,
+        max_file_size="1mb",
+        ssr_mode=False,
+        enable_monitoring=False,
+        mcp_server=False,
+        theme=THEME,
+    )
+    return mounted
+
+
+def build_page(chat: Chat) -> gradio.ChatInterface:
+    """The page for one served release."""
+    defaults = chat.sampling
+
+    async def answer(
+        message: str,
+        history: list[dict[str, Any]],
+        system: str = "",
+        temperature: float = defaults.temperature,
+        top_p: float = defaults.top_p,
+        repetition_penalty: float = defaults.repetition_penalty,
+        max_tokens: float = defaults.max_tokens,
+        seed: float | None = None,
+    ) -> AsyncGenerator[str, None]:
+        """One answer to `message` after `history`; each value is the whole answer so far."""
+        try:
+            sampling = Sampling(
+                temperature=temperature,
+                top_p=top_p,
+                repetition_penalty=repetition_penalty,
+                max_tokens=int(max_tokens),
+                seed=None if seed is None else int(seed),
+            )
+            turn = chat.turn(_messages(history, message, system), sampling)
+        except ValidationError as error:
+            raise gradio.Error(
+                "; ".join(item["msg"].removeprefix("Value error, ") for item in error.errors()), print_exception=False
+            ) from None
+        except (Refused, Busy) as error:
+            raise gradio.Error(str(error), print_exception=False) from None
+        shown = ""
+        try:
+            async with aclosing(turn.text) as text:
+                async for piece in text:
+                    shown += piece
+                    yield shown
+        except EngineError as error:
+            raise gradio.Error(
+                f"The engine failed in the middle of the answer: {error}", print_exception=False
+            ) from None
+        if turn.finish_reason == "length":
+            gradio.Info("The answer reached the longest length allowed; raise it under Settings.")
+
+    fields = Sampling.model_fields
+    page = gradio.ChatInterface(
+        answer,
+        title="Thousand",
+        description=f"Release **{chat.name}**. It has a good manner and a small memory: check its facts. "
+        "Conversations stay in this browser.",
+        chatbot=gradio.Chatbot(label="Conversation", height="60vh", buttons=["copy"], placeholder="Ask something."),
+        textbox=gradio.Textbox(
+            label="Your message",
+            placeholder="Type a message; Enter sends, Shift+Enter is a new line",
+            autofocus=True,
+            submit_btn=True,
+            stop_btn=True,
+            max_lines=12,
+        ),
+        additional_inputs=[
+            gradio.Textbox(
+                label="System prompt", info="What the assistant should keep to in the whole conversation.", lines=2
+            ),
+            gradio.Slider(
+                0, 2, defaults.temperature, step=0.05, label="Temperature", info=fields["temperature"].description
+            ),
+            gradio.Slider(0, 1, defaults.top_p, step=0.01, label="Top p", info=fields["top_p"].description),
+            gradio.Slider(
+                1,
+                2,
+                defaults.repetition_penalty,
+                step=0.01,
+                label="Repetition penalty",
+                info=fields["repetition_penalty"].description,
+            ),
+            gradio.Slider(
+                1,
+                min(chat.engine.context, 4096),
+                min(defaults.max_tokens, chat.engine.context),
+                step=1,
+                label="Longest answer",
+                info=fields["max_tokens"].description,
+            ),
+            gradio.Number(None, label="Seed", info=fields["seed"].description, precision=0),
+        ],
+        additional_inputs_accordion=gradio.Accordion("Settings", open=False),
+        editable=True,
+        save_history=True,
+        concurrency_limit=None,
+        api_name="chat",
+        analytics_enabled=False,
+    )
+    page.saved_conversations.secret = _browser_secret()
+    return page

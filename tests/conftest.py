@@ -1,0 +1,99 @@
+"""Fixtures: a THOUSAND_HOME of the test's own, a tiny real base model, the command line in this process."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TRANSFORMERS_OFFLINE"] = "1"
+os.environ["HF_DATASETS_OFFLINE"] = "1"
+os.environ["COLUMNS"] = "200"
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from assistant import cli, settings
+from tests.tiny import make_tiny_base
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command left: exit status and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Result]
+
+
+@pytest.fixture
+def thousand(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Run the `thousand` command in this process."""
+
+    def run(*arguments: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["thousand", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err + captured.out
+        return Result(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty THOUSAND_HOME."""
+    place = tmp_path / "home"
+    monkeypatch.setenv("THOUSAND_HOME", str(place))
+    settings.settings.cache_clear()
+    yield place
+    settings.settings.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A THOUSAND_HOME in which the embedded base is unpacked once for all tests (or the one named by THOUSAND_TEST_HOME)."""
+    given = os.environ.get("THOUSAND_TEST_HOME")
+    return Path(given) if given else tmp_path_factory.mktemp("shared-home")
+
+
+@pytest.fixture
+def real_home(shared_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The shared THOUSAND_HOME with the embedded base and the release that comes along."""
+    monkeypatch.setenv("THOUSAND_HOME", str(shared_home))
+    settings.settings.cache_clear()
+    yield shared_home
+    settings.settings.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny, randomly initialised Gemma 3 and a tokenizer trained on a few sentences."""
+    return make_tiny_base(tmp_path_factory.mktemp("tiny") / "tiny-gemma")
+
+
+@pytest.fixture
+def dialogues_file(tmp_path: Path) -> Path:
+    """Ten small dialogues of one to three turns."""
+    file = tmp_path / "mine.jsonl"
+    lines = []
+    for number in range(10):
+        messages = []
+        for turn in range(1 + number % 3):
+            messages += [
+                {"role": "user", "content": f"question {number} {turn} " + "why " * (number % 4)},
+                {"role": "assistant", "content": f"answer {turn} of {number}. " + "so it is. " * (number % 5 + 1)},
+            ]
+        lines.append(json.dumps({"id": f"mine-{number}", "messages": messages}))
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return file

@@ -1,0 +1,1 @@
+"""Fine-tuning: from dialogues and a base model to a release."""

@@ -1,0 +1,1 @@
+"""Looking at training data, and making it."""

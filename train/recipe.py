@@ -1,0 +1,107 @@
+"""Every number of a training run."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from assistant.errors import ThousandError
+
+
+class Recipe(BaseModel):
+    """The numbers of one supervised fine-tuning run with LoRA.
+
+    Raises pydantic.ValidationError for a value outside its range.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    preset: str
+    epochs: float = Field(gt=0, le=1000)
+    learning_rate: float = Field(gt=0, le=1)
+    final_learning_rate: float = Field(ge=0, le=1)
+    """The rate falls linearly from `learning_rate` to this at the last step; there is no warm-up."""
+    dialogues_per_step: int = Field(ge=1)
+    """Batch size: dialogues in one optimizer step, over all micro-batches and processes."""
+    dialogues_per_micro_batch: int = Field(4, ge=1)
+    max_tokens: int = Field(2048, ge=16)
+    """A dialogue longer than this is cut at a turn boundary, and reported."""
+    adam_beta1: float = Field(0.9, ge=0, lt=1)
+    adam_beta2: float = Field(0.95, ge=0, lt=1)
+    weight_decay: float = Field(0.1, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    residual_dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout on the residual branches: 0 at the bottom layer, rising linearly to this at the top."""
+    lora_rank: int = Field(16, ge=1)
+    lora_alpha: int = Field(32, ge=1)
+    seed: int = Field(0, ge=0, lt=2**32)
+
+    @model_validator(mode="after")
+    def _rates_fall(self) -> "Recipe":
+        if self.final_learning_rate > self.learning_rate:
+            raise ValueError("final_learning_rate must not exceed learning_rate")
+        if self.dialogues_per_step % self.dialogues_per_micro_batch:
+            raise ValueError("dialogues_per_step must be a multiple of dialogues_per_micro_batch")
+        return self
+
+
+PRESETS = {
+    "laptop": Recipe(
+        preset="laptop",
+        epochs=3,
+        learning_rate=3e-4,
+        final_learning_rate=3e-5,
+        dialogues_per_step=16,
+        weight_decay=0.0,
+        max_tokens=1024,
+    ),
+    "lima": Recipe(
+        preset="lima",
+        epochs=15,
+        learning_rate=1e-5,
+        final_learning_rate=1e-6,
+        dialogues_per_step=32,
+        residual_dropout=0.3,
+    ),
+    "lima-small": Recipe(
+        preset="lima-small",
+        epochs=15,
+        learning_rate=1e-5,
+        final_learning_rate=1e-6,
+        dialogues_per_step=64,
+        residual_dropout=0.2,
+    ),
+}
+"""`lima` is the paper's recipe for 65B (Zhou et al. 2023, section 3), `lima-small` its numbers for smaller models.
+
+Both are numbers of full fine-tuning, applied to an adapter here; `laptop` is for an adapter on a base of a few hundred
+million weights, where the paper's rate is too small by more than a factor of ten.
+"""
+
+
+def preset(name: str) -> Recipe:
+    """A named recipe. Raises ThousandError when there is none of that name."""
+    if name not in PRESETS:
+        raise ThousandError(f"There is no recipe {name!r}; there are {', '.join(PRESETS)}.")
+    return PRESETS[name]
+
+
+def changed(recipe: Recipe, changes: Sequence[str]) -> Recipe:
+    """A recipe with some numbers changed, each given as `name=value`.
+
+    Raises ThousandError for what is no such pair or no number of a recipe, and pydantic.ValidationError for a value
+    outside its range.
+    """
+    values = recipe.model_dump()
+    for change in changes:
+        name, equals, value = change.partition("=")
+        if not equals:
+            raise ThousandError(f"{change!r} is no NAME=VALUE.")
+        if name not in values or name == "preset":
+            near = get_close_matches(name, values, n=1)
+            raise ThousandError(
+                f"A recipe has no number {name!r}"
+                + (f"; did you mean {near[0]}?" if near else f"; there are {', '.join(values)}.")
+            )
+        values[name] = value
+    return Recipe.model_validate(values)
