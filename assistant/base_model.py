@@ -36,6 +36,7 @@ class Base:
     """A base model on this machine's disk."""
 
     name: str
+    """What `resolve` finds it by: the embedded one's name, a hub id, or an absolute path."""
     checksum: str
     """SHA-256 of its weights: of the GGUF file, or over the safetensors files in order of their names."""
     gguf: Path | None
@@ -90,7 +91,7 @@ def _from_gguf(gguf: Path, name: str, checksum: str, say: Say) -> Base:
     folder = settings().home / "base" / checksum[:16] / "tokenizer"
     with FileLock(folder.parent.with_suffix(".tokenizer.lock")):
         if not folder.exists():
-            say(f"Reading the tokenizer of {name} (once, about 20 seconds)")
+            say(f"Reading the tokenizer of {Path(name).name} (once, about 20 seconds)")
             with atomic_folder(folder) as temporary:
                 _save_tokenizer(gguf, temporary)
     return Base(name, checksum, gguf, folder)
@@ -172,9 +173,9 @@ def resolve(spec: str = EMBEDDED, say: Say = _quiet) -> Base:
             return _unpack_embedded(say)
         path = Path(spec).expanduser()
         if path.is_file() and path.suffix == ".gguf":
-            return _from_gguf(path.resolve(), path.stem, sha256(path), say)
+            return _from_gguf(path.resolve(), str(path.resolve()), sha256(path), say)
         if path.is_dir():
-            return _from_folder(path.resolve(), path.name)
+            return _from_folder(path.resolve(), str(path.resolve()))
         if spec.count("/") == 1 and not spec.startswith((".", "/", "~")):
             return _from_hub(spec, say)
     except OSError as error:
@@ -206,10 +207,19 @@ def weights_folder(base: Base, say: Say = _quiet) -> Path:
     return folder
 
 
+def quiet_transformers() -> None:
+    """Switch off transformers' own progress bars and chatter: this project says what a person needs to know."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
 def _dequantise(gguf: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, GgufConfig
 
+    quiet_transformers()
     model = AutoModelForCausalLM.from_pretrained(
         gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
     )

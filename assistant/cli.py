@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,10 +13,6 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
-
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from assistant.errors import ThousandError
 from assistant.files import write_text
@@ -332,11 +329,19 @@ def _validation_sentence(error: ValidationError) -> str:
     )
 
 
+def _quieten() -> None:
+    """Libraries loaded later say nothing of their own, and call nobody."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft|torch")
+
+
 def main() -> None:
     """Run the command; what a person can mend is one sentence on standard error and status 1."""
     from assistant.base_model import disk_error
     from assistant.settings import settings
 
+    _quieten()
     try:
         app()
     except ThousandError as error:

@@ -68,7 +68,7 @@ class Dialogue(BaseModel):
     id: str | None = Field(None, min_length=1, max_length=200)
     source: str | None = None
     topic: str | None = None
-    messages: tuple[Message, ...] = Field(min_length=1)
+    messages: tuple[Message, ...]
     license: str | None = None
     checks: Checks | None = None
     """What the last answer must satisfy, where the prompt asks for something a program can decide."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -27,9 +28,7 @@ def _sync_folder(folder: Path) -> None:
 def atomic_path(target: Path) -> Iterator[Path]:
     """A temporary path beside `target`; it takes the target's place when the block ends without an error."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    os.close(descriptor)
-    temporary = Path(name)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
     try:
         yield temporary
         with temporary.open("rb") as file:

@@ -146,11 +146,12 @@ def install_bundled() -> None:
     try:
         folder().mkdir(parents=True, exist_ok=True)
         with FileLock(folder() / "registry.lock"):
-            for source in sorted(bundled("releases").iterdir()):
-                if (source / RECORD).exists() and not (folder() / source.name).exists():
+            sources = [source for source in sorted(bundled("releases").iterdir()) if (source / RECORD).exists()]
+            for source in sources:
+                if not (folder() / source.name).exists():
                     _install(source)
-                    if not _history():
-                        _write_history([source.name])
+            if sources and not _history():
+                _write_history([sources[-1].name])
     except OSError as error:
         raise base_model.disk_error(error, folder()) from error
 

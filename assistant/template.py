@@ -143,15 +143,33 @@ def _without_control_tokens(tokenizer: Tokenizer) -> tuple[Tokenizer, dict[str, 
     """
     state = json.loads(tokenizer.to_str())
     control = {token["content"]: token["id"] for token in state["added_tokens"] if _is_control(token)}
-    state["added_tokens"] = [token for token in state["added_tokens"] if token["content"] not in control]
+    kept = [token for token in state["added_tokens"] if token["content"] not in control]
+    # Added tokens that are not in the model's vocabulary are numbered anew on loading, so those kept are put into it.
+    if isinstance(state["model"]["vocab"], dict):
+        state["model"]["vocab"].update({token["content"]: token["id"] for token in kept})
+    state["added_tokens"] = kept
     state["post_processor"] = None
     content = Tokenizer.from_str(json.dumps(state))
+    moved = [token["content"] for token in kept if content.token_to_id(token["content"]) != token["id"]]
+    if moved:
+        raise ThousandError(
+            f"This tokenizer's token {moved[0]!r} cannot be kept apart from control tokens; it cannot be used."
+        )
     forged = [text for text, id_ in control.items() if id_ in content.encode(text, add_special_tokens=False).ids]
     if forged:
         raise ThousandError(
             f"This tokenizer builds the control token {forged[0]!r} out of ordinary text, so a user could forge turns; it cannot be used."
         )
     return content, control
+
+
+def _byte_tokens(tokenizer: Tokenizer) -> dict[int, int]:
+    """The tokens that stand for one byte each (`<0x0A>`), where the tokenizer falls back to bytes; else nothing."""
+    letter = tokenizer.token_to_id("<0x41>")
+    if letter is None or tokenizer.decode([letter]) != "A":
+        return {}
+    ids = {tokenizer.token_to_id(f"<0x{byte:02X}>"): byte for byte in range(256)}
+    return {token: byte for token, byte in ids.items() if token is not None}
 
 
 class Template:
@@ -176,6 +194,7 @@ class Template:
         self.stop_rule: Literal["eos", "end_of_turn"] = "eos" if own_eos else "end_of_turn"
         self.stop_id = self.control[own_eos] if own_eos else self._close
         self._newline = self._encode("\n")
+        self.byte_of = _byte_tokens(tokenizer)
         self._headers = {role: [self._open, *self._encode(f"{name}\n")] for role, name in self.family.roles.items()}
 
     @classmethod

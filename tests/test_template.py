@@ -8,8 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from assistant.dialogue import Message
+from assistant import release
+from assistant.dialogue import Message, read_dialogues
 from assistant.errors import ThousandError
+from assistant.settings import bundled
 from assistant.template import IGNORE, Template
 from tests.tiny import CHATML_MARKERS, GEMMA_MARKERS, make_tokenizer, save_tokenizer
 
@@ -52,7 +54,24 @@ def test_a_prompt_is_the_beginning_of_the_same_dialogue_with_its_answer(template
 
 
 ALPHABET = st.sampled_from(
-    ["a", " ", "\n", "\t", "<", ">", "|", "e", "é", "😀", "你", "\u200d", "<end_of_turn>", "<start_of_turn>", "<eos>", "<bos>"]
+    [
+        "a",
+        " ",
+        "\n",
+        "\t",
+        "<",
+        ">",
+        "|",
+        "e",
+        "é",
+        "😀",
+        "你",
+        "\u200d",
+        "<end_of_turn>",
+        "<start_of_turn>",
+        "<eos>",
+        "<bos>",
+    ]
     + ["<|im_start|>", "<|im_end|>", "[multimodal]", "<table>", "<start_of_turn>model\n", "<0x0A>", "▁", "\ufffd"]
 )
 CONTENT = st.lists(ALPHABET, min_size=1, max_size=12).map("".join).filter(lambda text: text.strip())
@@ -78,9 +97,15 @@ def test_truth_10_every_special_spelling_of_the_embedded_base_is_harmless(real_h
         assert sum(token in control for token in ids) == 3, spelling  # <bos>, one opening, one closing
 
 
-@given(contents=st.lists(st.text("abc <>|\n.é😀", min_size=1, max_size=30).map(str.strip).filter(bool), min_size=3, max_size=3))
+@given(
+    contents=st.lists(
+        st.text("abc <>|\n.é😀", min_size=1, max_size=30).map(str.strip).filter(bool), min_size=3, max_size=3
+    )
+)
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_the_jinja_template_gives_the_same_ids(template: Template, tmp_path_factory: pytest.TempPathFactory, contents: list[str]) -> None:
+def test_the_jinja_template_gives_the_same_ids(
+    template: Template, tmp_path_factory: pytest.TempPathFactory, contents: list[str]
+) -> None:
     if any(template.control_spellings(content) for content in contents):
         return
     folder = tmp_path_factory.getbasetemp() / f"jinja-{template.family.name}"
@@ -91,7 +116,26 @@ def test_the_jinja_template_gives_the_same_ids(template: Template, tmp_path_fact
     messages = conversation("sua", contents)
     spoken = [message.model_dump() for message in messages]
     assert reference.apply_chat_template(spoken, return_dict=False) == template.render(messages).ids
-    assert reference.apply_chat_template(spoken[:2], add_generation_prompt=True, return_dict=False) == template.prompt(messages[:2])
+    assert reference.apply_chat_template(spoken[:2], add_generation_prompt=True, return_dict=False) == template.prompt(
+        messages[:2]
+    )
+
+
+def test_the_jinja_template_of_the_embedded_base_gives_the_same_ids(real_home: Path) -> None:
+    place = release.path(release.current())
+    template, reference = Template.load(place), AutoTokenizer.from_pretrained(place)
+    dialogues = read_dialogues([bundled("dialogues")])
+    compared = 0
+    for dialogue in dialogues:
+        contents = [message.content for message in dialogue.messages]
+        if any(content != content.strip() or template.control_spellings(content) for content in contents):
+            continue
+        spoken = [message.model_dump() for message in dialogue.messages]
+        assert reference.apply_chat_template(spoken, return_dict=False) == template.render(dialogue.messages).ids, (
+            dialogue.id
+        )
+        compared += 1
+    assert compared > len(dialogues) * 0.9
 
 
 def test_truth_4_a_long_dialogue_is_cut_at_a_turn_boundary_and_says_so(template: Template) -> None:
@@ -132,8 +176,10 @@ def test_a_tokenizer_without_known_turn_tokens_is_refused(tmp_path: Path) -> Non
 
 def test_a_tokenizer_that_builds_control_tokens_from_text_is_refused(tmp_path: Path) -> None:
     tokenizer = make_tokenizer()
+    word = "why"
+    assert tokenizer.encode(word, add_special_tokens=False).tokens == [word]
     state = json.loads(tokenizer.to_str())
-    state["added_tokens"].append({**state["added_tokens"][0], "id": tokenizer.token_to_id("is"), "content": "is"})
+    state["added_tokens"].append({**state["added_tokens"][0], "id": tokenizer.token_to_id(word), "content": word})
     (tmp_path / "tokenizer.json").write_text(json.dumps(state), encoding="utf-8")
     with pytest.raises(ThousandError, match="forge"):
         Template.load(tmp_path)

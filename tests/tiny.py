@@ -30,7 +30,8 @@ def make_tokenizer(markers: tuple[str, str] = GEMMA_MARKERS, eos: str | None = "
     state = json.loads(tokenizer.to_str())
     state["added_tokens"] = [token for token in state["added_tokens"] if token["content"] in control]
     tokenizer = Tokenizer.from_str(json.dumps(state))
-    tokenizer.add_tokens([AddedToken("[multimodal]", special=False), AddedToken("<table>", special=False)])
+    plain = ["[multimodal]", "<table>", "\n", "\n\n"]
+    tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in plain])
     return tokenizer
 
 

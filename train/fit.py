@@ -6,7 +6,6 @@ measurements for each step. It can be interrupted and resumed.
 
 import json
 import math
-import os
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -33,8 +32,6 @@ from assistant.template import Template
 from train.batches import Examples, MicroBatches, accumulation, collate, plan, render_all, steps_per_epoch
 from train.model import fast_dtype, load_for_training, supervised_loss
 from train.recipe import Recipe
-
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 class Run(BaseModel):

@@ -101,6 +101,7 @@ def _copy_notices(source: Path, place: Path) -> None:
 
 def model_card(record: Release) -> str:
     """The release's README in the Hub's format."""
+    base = Path(record.base).name if record.base.startswith("/") else record.base
     licence = "gemma" if record.base == EMBEDDED else "other"
     dialogues = sum(file.dialogues for file in record.data)
     rows = "\n".join(
@@ -111,7 +112,7 @@ def model_card(record: Release) -> str:
     scores = "\n".join(f"| {name} | {value} |" for name, value in record.scores.items()) or "| not measured | |"
     return f"""---
 license: {licence}
-base_model: {record.base}
+base_model: {base}
 library_name: peft
 pipeline_tag: text-generation
 tags: [thousand, lima, lora]
@@ -121,7 +122,7 @@ language: en
 # {record.name}
 
 A chat assistant made with [Thousand](https://pypi.org/project/thousand-assistant/) {record.version}, {record.created:%Y-%m-%d}:
-`{record.base}` fine-tuned with LoRA on {dialogues} dialogues, loss on the assistant's tokens only.
+`{base}` fine-tuned with LoRA on {dialogues} dialogues, loss on the assistant's tokens only.
 
 It has the manner of an assistant, and the knowledge of its base model: it can be wrong about facts, and should not be
 relied on for medical, legal or money matters.

@@ -7,6 +7,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import AutoModelForCausalLM
 
+from assistant.base_model import quiet_transformers
 from assistant.errors import ThousandError
 from assistant.template import IGNORE
 from train.recipe import Recipe
@@ -22,6 +23,7 @@ def fast_dtype() -> torch.dtype:
 
 def load_for_training(folder: Path, recipe: Recipe, dtype: torch.dtype) -> PeftModel:
     """The base model in `folder` with fresh float32 LoRA factors on every linear layer but the head, and residual dropout."""
+    quiet_transformers()
     torch.manual_seed(recipe.seed)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=False, use_safetensors=True)
     model.config.use_cache = False

@@ -38,8 +38,8 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def _rates_fall(self) -> "Recipe":
-        if self.final_learning_rate > self.learning_rate:
-            raise ValueError("final_learning_rate must not exceed learning_rate")
+        if self.final_learning_rate >= self.learning_rate:
+            raise ValueError("final_learning_rate must be below learning_rate")
         if self.dialogues_per_step % self.dialogues_per_micro_batch:
             raise ValueError("dialogues_per_step must be a multiple of dialogues_per_micro_batch")
         return self
@@ -48,9 +48,9 @@ class Recipe(BaseModel):
 PRESETS = {
     "laptop": Recipe(
         preset="laptop",
-        epochs=3,
-        learning_rate=3e-4,
-        final_learning_rate=3e-5,
+        epochs=2,
+        learning_rate=6e-4,
+        final_learning_rate=6e-5,
         dialogues_per_step=16,
         weight_decay=0.0,
         max_tokens=1024,

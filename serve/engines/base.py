@@ -1,13 +1,14 @@
 """What an engine is, and the decoding that every engine of ours shares."""
 
+import codecs
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
 from assistant.sampling import Sampling
+from assistant.template import Template
 
 FinishReason = Literal["stop", "length"]
 
@@ -52,29 +53,47 @@ class Engine(Protocol):
 
 
 class TokenText:
-    """Token ids to text, one by one, so that the pieces joined are the decoding of the whole.
+    """Token ids to text, one by one: the pieces joined are the decoding of the whole.
 
-    A piece never ends inside a character: bytes wait until their character is whole, and what is left at the end
-    comes out of `finish` as the decoder shows it.
+    A piece never ends inside a character: bytes wait until their character is whole. Byte tokens are decoded here, as
+    one UTF-8 stream in which a broken character becomes U+FFFD; the tokenizers library turns a whole run of them into
+    U+FFFD when its end is broken, which would take back what was already said.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, template: Template) -> None:
+        self._tokenizer = template.tokenizer
+        self._byte_of = template.byte_of
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        self._begin()
+
+    def _begin(self) -> None:
         self._stream = DecodeStream(skip_special_tokens=True)
         self._ids: list[int] = []
         self._sent = 0
 
     def push(self, token: int) -> str:
         """The text that has become certain with this token."""
+        byte = self._byte_of.get(token)
+        if byte is not None:
+            return self._waiting() + self._utf8.decode(bytes([byte]))
+        broken = self._utf8.decode(b"", final=True)
         self._ids.append(token)
         text: str = self._stream.step(self._tokenizer, token) or ""
         self._sent += len(text)
-        return text
+        return broken + text
+
+    def _waiting(self) -> str:
+        """What the stream of whole tokens holds back, which a byte after it makes certain."""
+        if not self._ids:
+            return ""
+        whole: str = self._tokenizer.decode(self._ids, skip_special_tokens=True)
+        rest = whole[self._sent :]
+        self._begin()
+        return rest
 
     def finish(self) -> str:
-        """The text that was still waiting."""
-        whole: str = self._tokenizer.decode(self._ids, skip_special_tokens=True)
-        return whole[self._sent :]
+        """The text that was still waiting; a character that was never completed comes as U+FFFD."""
+        return self._waiting() + self._utf8.decode(b"", final=True)
 
 
 class StopStrings:

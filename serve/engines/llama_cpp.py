@@ -137,7 +137,7 @@ class LlamaCpp:
 
     async def stream(self, prompt: Sequence[int], sampling: Sampling) -> AsyncIterator[Delta | Finish]:
         """See Engine. Raises EngineError when llama.cpp refuses or fails."""
-        text = TokenText(self._template.tokenizer)
+        text = TokenText(self._template)
         try:
             async with self._client.stream("POST", "/completion", json=self._request(prompt, sampling)) as response:
                 if response.status_code != 200:

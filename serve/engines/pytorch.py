@@ -60,6 +60,7 @@ class PyTorch:
         context: int = 4096,
         say: base_model.Say,
     ) -> None:
+        base_model.quiet_transformers()
         self._template = template
         device = "cuda" if torch.cuda.is_available() else "cpu"
         model = AutoModelForCausalLM.from_pretrained(
@@ -121,7 +122,7 @@ class PyTorch:
             random.seed()
         else:
             random.manual_seed(sampling.seed)
-        text = TokenText(self._template.tokenizer)
+        text = TokenText(self._template)
         cache = DynamicCache(config=self._model.config)
         ids = torch.tensor([list(prompt)], device=self._device)
         generated: list[int] = []

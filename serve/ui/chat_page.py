@@ -87,7 +87,7 @@ def build_page(chat: Chat) -> gradio.ChatInterface:
         top_p: float = defaults.top_p,
         repetition_penalty: float = defaults.repetition_penalty,
         max_tokens: float = defaults.max_tokens,
-        seed: float | None = None,
+        seed: str = "",
     ) -> AsyncGenerator[str, None]:
         """One answer to `message` after `history`; each value is the whole answer so far."""
         try:
@@ -96,7 +96,7 @@ def build_page(chat: Chat) -> gradio.ChatInterface:
                 top_p=top_p,
                 repetition_penalty=repetition_penalty,
                 max_tokens=int(max_tokens),
-                seed=None if seed is None else int(seed),
+                seed=seed.strip() or None,
             )
             turn = chat.turn(_messages(history, message, system), sampling)
         except ValidationError as error:
@@ -135,7 +135,10 @@ def build_page(chat: Chat) -> gradio.ChatInterface:
         ),
         additional_inputs=[
             gradio.Textbox(
-                label="System prompt", info="What the assistant should keep to in the whole conversation.", lines=2
+                value="",
+                label="System prompt",
+                info="What the assistant should keep to in the whole conversation.",
+                lines=2,
             ),
             gradio.Slider(
                 0, 2, defaults.temperature, step=0.05, label="Temperature", info=fields["temperature"].description
@@ -157,7 +160,7 @@ def build_page(chat: Chat) -> gradio.ChatInterface:
                 label="Longest answer",
                 info=fields["max_tokens"].description,
             ),
-            gradio.Number(None, label="Seed", info=fields["seed"].description, precision=0),
+            gradio.Textbox(value="", label="Seed", info=fields["seed"].description),
         ],
         additional_inputs_accordion=gradio.Accordion("Settings", open=False),
         editable=True,

@@ -1,0 +1,296 @@
+"""Training through the real command on a tiny real model: what must hold for every run."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from assistant import release
+from assistant.dialogue import read_dialogues
+from assistant.errors import ThousandError
+from assistant.template import IGNORE, Rendered, Template
+from tests.conftest import Command
+from train.batches import MicroBatches, check_supervised, plan, render_all
+from train.curves import read_log
+from train.fit import runs_folder
+from train.model import dropout_ramp, load_for_training, supervised_loss
+from train.recipe import PRESETS, preset
+
+
+def train(thousand: Command, base: Path, data: Path, name: str, *changes: str) -> Path:
+    """Run `thousand train`; returns the new release's folder."""
+    options = [option for change in changes for option in ("--set", change)]
+    result = thousand("train", "--base", base, "--data", data, "--name", name, *options)
+    assert result.code == 0, result.err
+    return release.path(name)
+
+
+def weights(place: Path) -> dict[str, torch.Tensor]:
+    return {name: tensor.float() for name, tensor in load_file(place / release.ADAPTER).items()}
+
+
+def log_of(name: str) -> list[dict[str, float]]:
+    return read_log(runs_folder() / name / "log.jsonl")
+
+
+def largest_difference(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> float:
+    assert first.keys() == second.keys()
+    return max(float((first[name] - second[name]).abs().max()) for name in first)
+
+
+@pytest.fixture(autouse=True)
+def float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The invariants hold to rounding; float32 keeps the rounding small."""
+    monkeypatch.setattr("train.fit.fast_dtype", lambda: torch.float32)
+
+
+def test_truth_3_accumulation_of_eight_times_one_equals_one_times_eight(
+    thousand: Command, home: Path, tiny_base: Path, dialogues_file: Path
+) -> None:
+    common = ("epochs=2.4", "dialogues_per_step=8", "learning_rate=1e-3")
+    accumulated = train(thousand, tiny_base, dialogues_file, "eight-by-one", *common, "dialogues_per_micro_batch=1")
+    whole = train(thousand, tiny_base, dialogues_file, "one-by-eight", *common, "dialogues_per_micro_batch=8")
+    assert log_of("eight-by-one")[-1]["step"] == 3, "24 dialogues make three steps of eight"
+    for one, other in zip(log_of("eight-by-one"), log_of("one-by-eight"), strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], abs=1e-5)
+    assert largest_difference(weights(accumulated), weights(whole)) < 1e-3  # bfloat16 files
+
+
+def test_the_last_short_step_is_divided_by_its_own_number_of_supervised_tokens(
+    thousand: Command, home: Path, tiny_base: Path, dialogues_file: Path
+) -> None:
+    train(
+        thousand,
+        tiny_base,
+        dialogues_file,
+        "short",
+        "epochs=1",
+        "dialogues_per_step=8",
+        "learning_rate=1e-30",
+        "final_learning_rate=0",
+    )
+    template = Template.load(tiny_base)
+    examples = render_all(read_dialogues([dialogues_file]), template, 1024)
+    recipe = preset("laptop").model_copy(update={"epochs": 1.0, "dialogues_per_step": 8})
+    last = plan([len(example.ids) for example in examples.rendered], recipe)[2:]
+    model = AutoModelForCausalLM.from_pretrained(tiny_base).requires_grad_(False)
+    losses, supervised = 0.0, 0
+    for batch in last:
+        for number in batch:
+            example = examples.rendered[number]
+            logits = model(torch.tensor([example.ids])).logits[0]
+            losses += float(
+                nn.functional.cross_entropy(logits, torch.tensor(example.labels), ignore_index=IGNORE, reduction="sum")
+            )
+            supervised += example.supervised
+    assert sum(len(batch) for batch in last) == 2
+    assert log_of("short")[-1]["loss"] == pytest.approx(losses / supervised, rel=1e-4)
+
+
+def test_truth_3_interrupted_and_resumed_equals_never_interrupted(
+    home: Path, tiny_base: Path, dialogues_file: Path
+) -> None:
+    environment = {**os.environ, "THOUSAND_HOME": str(home)}
+    recipe = ["--set", "epochs=8", "--set", "dialogues_per_step=4", "--set", "residual_dropout=0.2"]
+    command = [
+        sys.executable,
+        "-m",
+        "assistant",
+        "train",
+        "--base",
+        str(tiny_base),
+        "--data",
+        str(dialogues_file),
+        *recipe,
+    ]
+
+    whole = subprocess.run([*command, "--name", "whole"], env=environment, capture_output=True, text=True, timeout=300)
+    assert whole.returncode == 0, whole.stderr
+    broken = subprocess.Popen([*command, "--name", "broken"], env=environment, stderr=subprocess.PIPE, text=True)
+    assert broken.stderr is not None
+    said = ""
+    for line in broken.stderr:
+        said += line
+        if line.startswith("training 3/"):
+            broken.send_signal(signal.SIGINT)
+    assert broken.wait(120) == 1
+    assert "the checkpoint is saved. Go on with: thousand train --resume broken" in said
+    assert "Traceback" not in said
+    assert not (home / "releases" / "broken").exists()
+
+    resumed = subprocess.run(
+        [sys.executable, "-m", "assistant", "train", "--resume", "broken"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    assert [line["loss"] for line in log_of("broken")] == [line["loss"] for line in log_of("whole")]
+    assert largest_difference(weights(release.path("broken")), weights(release.path("whole"))) == 0
+
+
+def test_a_data_file_that_changed_is_not_resumed_from(
+    thousand: Command, home: Path, tiny_base: Path, dialogues_file: Path
+) -> None:
+    train(thousand, tiny_base, dialogues_file, "first", "epochs=1")
+    dialogues_file.write_text(dialogues_file.read_text() + "\n")
+    result = thousand("train", "--resume", "first")
+    assert result.code == 1
+    assert f"{dialogues_file} has changed since the run 'first' began" in result.err
+
+
+def test_truth_3_merged_equals_adapter_and_the_release_loads_in_plain_transformers(
+    thousand: Command, home: Path, tiny_base: Path, dialogues_file: Path
+) -> None:
+    place = train(thousand, tiny_base, dialogues_file, "plain", "epochs=2", "learning_rate=1e-2")
+    adapted = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_base), place).eval()
+    tokenizer = AutoTokenizer.from_pretrained(place)
+    ids = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "question 1"}], add_generation_prompt=True, return_tensors="pt"
+    )["input_ids"]
+    base_logits = AutoModelForCausalLM.from_pretrained(tiny_base)(ids).logits
+    with torch.no_grad():
+        before = adapted(ids).logits
+        after = adapted.merge_and_unload()(ids).logits
+    difference = float((before - after).abs().max())
+    print(f"\nlargest difference between adapter and merged: {difference:.2e}")
+    assert difference < 1e-4
+    assert float((before - base_logits).detach().abs().max()) > 0.1, "the adapter does something"
+
+
+def test_truth_4_a_cut_dialogue_is_reported_with_its_file_and_line(
+    thousand: Command, home: Path, tiny_base: Path, dialogues_file: Path
+) -> None:
+    result = thousand(
+        "train",
+        "--base",
+        tiny_base,
+        "--data",
+        dialogues_file,
+        "--name",
+        "cut",
+        "--set",
+        "epochs=1",
+        "--set",
+        "max_tokens=45",
+    )
+    assert result.code == 0, result.err
+    record = release.read(release.path("cut"))
+    assert record.cut
+    for line in record.cut:
+        assert line.startswith("mine.jsonl:")
+        assert line.partition(": ")[2] in result.err
+
+
+def test_truth_5_nothing_or_everything_supervised_refuses_to_start(
+    thousand: Command, home: Path, tiny_base: Path, tmp_path: Path
+) -> None:
+    only_questions = tmp_path / "questions.jsonl"
+    only_questions.write_text(json.dumps({"messages": [{"role": "user", "content": "why"}]}) + "\n")
+    result = thousand("train", "--base", tiny_base, "--data", only_questions, "--name", "nothing")
+    assert result.code == 1
+    assert "Nothing is supervised" in result.err
+    with pytest.raises(ThousandError, match="Every token is supervised"):
+        check_supervised([Rendered([1, 2], [2, 3], [2])])
+
+
+def test_the_residual_dropout_ramp_is_the_papers(tiny_base: Path) -> None:
+    assert dropout_ramp(0.3, 4) == pytest.approx([0.0, 0.1, 0.2, 0.3])
+    recipe = preset("lima")
+    model = load_for_training(tiny_base, recipe, torch.float32)
+    rates = [
+        [hook.rate for module in layer.modules() for hook in module._forward_hooks.values() if hasattr(hook, "rate")]
+        for layer in model.get_base_model().model.layers
+    ]
+    assert rates == [[0.0, 0.0], [0.15, 0.15], [0.3, 0.3]]
+    ids = torch.tensor([[1, 2, 3, 4]])
+    model.eval()
+    assert torch.equal(model(ids).logits, model(ids).logits)
+    model.train()
+    assert not torch.equal(model(ids).logits, model(ids).logits)
+
+
+def test_the_presets_hold_the_papers_numbers() -> None:
+    lima, small = PRESETS["lima"], PRESETS["lima-small"]
+    assert (lima.adam_beta1, lima.adam_beta2, lima.weight_decay) == (0.9, 0.95, 0.1)
+    assert (lima.learning_rate, lima.final_learning_rate, lima.epochs) == (1e-5, 1e-6, 15)
+    assert (lima.dialogues_per_step, lima.max_tokens, lima.residual_dropout) == (32, 2048, 0.3)
+    assert (small.dialogues_per_step, small.residual_dropout) == (64, 0.2)
+
+
+def test_the_learning_rate_falls_linearly_without_warm_up(
+    thousand: Command, home: Path, tiny_base: Path, dialogues_file: Path
+) -> None:
+    train(
+        thousand,
+        tiny_base,
+        dialogues_file,
+        "rates",
+        "epochs=2",
+        "dialogues_per_step=4",
+        "learning_rate=1e-3",
+        "final_learning_rate=1e-4",
+    )
+    rates = [line["rate"] for line in log_of("rates")]
+    assert rates == pytest.approx([1e-3 - step * (1e-3 - 1e-4) / 5 for step in range(5)])
+
+
+def test_padding_changes_no_loss(tiny_base: Path, dialogues_file: Path) -> None:
+    template = Template.load(tiny_base)
+    examples = render_all(read_dialogues([dialogues_file]), template, 1024).rendered
+    model = AutoModelForCausalLM.from_pretrained(tiny_base).eval()
+    together = supervised_loss(model, MicroBatches(examples, [list(range(len(examples)))], pad_id=0)[0])
+    apart = sum(
+        supervised_loss(model, MicroBatches(examples, [[number]], pad_id=0)[0]) for number in range(len(examples))
+    )
+    assert float(together) == pytest.approx(float(apart), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--base", "nowhere"], "There is no base model 'nowhere'"),
+        (["--recipe", "lma"], "There is no recipe 'lma'"),
+        (["--set", "learning_rat=1"], "did you mean learning_rate?"),
+        (["--set", "epochs=-1"], "epochs"),
+        (["--set", "epochs"], "'epochs' is no NAME=VALUE"),
+        (["--resume", "nothing"], "There is no run 'nothing' to resume"),
+        (["--name", "../evil"], "is no name for a release"),
+        (["--data", "nowhere.jsonl"], "there is no such file or folder"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_leaves_nothing(
+    thousand: Command, home: Path, tiny_base: Path, dialogues_file: Path, arguments: list[str], sentence: str
+) -> None:
+    options = {"--base": str(tiny_base), "--data": str(dialogues_file)} if arguments[0] != "--resume" else {}
+    options[arguments[0]] = arguments[1]
+    result = thousand("train", *[word for option in options.items() for word in option])
+    assert result.code == 1
+    assert sentence in result.err
+    assert not list(home.glob("runs/*/run.json"))
+    assert not list(home.glob("releases/*/release.json"))
+
+
+def test_a_loss_that_is_no_number_stops_the_run(
+    thousand: Command, home: Path, tiny_base: Path, tmp_path: Path, dialogues_file: Path
+) -> None:
+    broken = tmp_path / "broken-base"
+    shutil.copytree(tiny_base, broken)
+    tensors = load_file(broken / "model.safetensors")
+    tensors["model.norm.weight"][0] = float("nan")
+    save_file(tensors, broken / "model.safetensors", metadata={"format": "pt"})
+    result = thousand("train", "--base", broken, "--data", dialogues_file, "--name", "nan")
+    assert result.code == 1
+    assert "The loss became nan at step 1; lower learning_rate" in result.err
+    assert not (home / "releases" / "nan").exists()
