@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from assistant.errors import ThousandError
+from assistant.errors import ThousandError, validation_sentence
 from assistant.files import write_text
 
 app = typer.Typer(
@@ -323,12 +323,6 @@ def evaluate_dev(
         dev.record(opened, systems[opened.name][1], sampling)
 
 
-def _validation_sentence(error: ValidationError) -> str:
-    return "; ".join(
-        f"{'.'.join(map(str, item['loc']))}: {item['msg'].removeprefix('Value error, ')}" for item in error.errors()
-    )
-
-
 def _quieten() -> None:
     """Libraries loaded later say nothing of their own, and call nobody."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -348,7 +342,7 @@ def main() -> None:
         err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
     except ValidationError as error:
         err.print(
-            f"Invalid value: {_validation_sentence(error)}", style="red", markup=False, highlight=False, soft_wrap=True
+            f"Invalid value: {validation_sentence(error)}", style="red", markup=False, highlight=False, soft_wrap=True
         )
     except OSError as error:
         err.print(str(disk_error(error, settings().home)), style="red", markup=False, highlight=False, soft_wrap=True)

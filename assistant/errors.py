@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from pydantic import ValidationError
+
 
 class ThousandError(Exception):
     """Something a person can put right.
@@ -20,3 +22,10 @@ class BadData(ThousandError):
         super().__init__(
             "\n".join([*self.problems, f"{count} problem{'s' if count != 1 else ''} found; nothing was changed."])
         )
+
+
+def validation_sentence(error: ValidationError) -> str:
+    """All problems that pydantic found, as `field: what is wrong`, joined by semicolons."""
+    return "; ".join(
+        f"{'.'.join(map(str, item['loc']))}: {item['msg'].removeprefix('Value error, ')}" for item in error.errors()
+    )

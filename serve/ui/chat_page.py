@@ -9,6 +9,7 @@ import os
 import secrets
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from itertools import pairwise
 from typing import Any
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -18,6 +19,7 @@ from filelock import FileLock
 from pydantic import SecretStr, ValidationError
 
 from assistant.dialogue import Message
+from assistant.errors import validation_sentence
 from assistant.files import write_text
 from assistant.sampling import Sampling
 from assistant.settings import settings
@@ -47,9 +49,17 @@ def _text(content: Any) -> str:
 
 
 def _messages(history: list[dict[str, Any]], message: str, system: str) -> list[Message]:
+    """The conversation as messages; a question that got no answer is left out."""
     turns = [Message(role="system", content=system)] if system.strip() else []
-    turns += [Message(role=turn["role"], content=_text(turn["content"])) for turn in history]
+    for asked, given in pairwise(history):
+        if (asked["role"], given["role"]) == ("user", "assistant"):
+            turns += [Message(role=turn["role"], content=_text(turn["content"])) for turn in (asked, given)]
     return [*turns, Message(role="user", content=message)]
+
+
+def _tell(problem: str) -> None:
+    """Show a problem beside the conversation. (Raising gradio.Error would leave the message box disabled for good.)"""
+    gradio.Warning(problem, duration=15, title="No answer")
 
 
 def mount_page(app: FastAPI, chat: Chat, key: SecretStr | None) -> FastAPI:
@@ -100,11 +110,11 @@ def build_page(chat: Chat) -> gradio.ChatInterface:
             )
             turn = chat.turn(_messages(history, message, system), sampling)
         except ValidationError as error:
-            raise gradio.Error(
-                "; ".join(item["msg"].removeprefix("Value error, ") for item in error.errors()), print_exception=False
-            ) from None
+            _tell(validation_sentence(error))
+            return
         except (Refused, Busy) as error:
-            raise gradio.Error(str(error), print_exception=False) from None
+            _tell(str(error))
+            return
         shown = ""
         try:
             async with aclosing(turn.text) as text:
@@ -112,9 +122,7 @@ def build_page(chat: Chat) -> gradio.ChatInterface:
                     shown += piece
                     yield shown
         except EngineError as error:
-            raise gradio.Error(
-                f"The engine failed in the middle of the answer: {error}", print_exception=False
-            ) from None
+            _tell(f"The engine failed in the middle of the answer: {error}")
         if turn.finish_reason == "length":
             gradio.Info("The answer reached the longest length allowed; raise it under Settings.")
 
