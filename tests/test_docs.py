@@ -1,0 +1,70 @@
+"""Every command in README and docs/ runs, and every link leads somewhere.
+
+Blocks marked `sh` and `python` are run as they stand, but for the port, and for training and evaluation being cut short.
+Blocks without a mark set up a machine (`make serve`, `docker build`); `.ci/run` runs what of those can be run.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.server import free_port, serving
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "sh")], ids=lambda page: page.stem)
+def test_the_shell_commands_of_a_page_run(page: Path, real_home: Path, tmp_path: Path) -> None:
+    (tmp_path / "data").symlink_to(ROOT / "data")
+    short = tmp_path / "bin" / "thousand"
+    short.parent.mkdir()
+    short.write_text(
+        "#!/bin/bash\n"
+        'extra=()\n[ "$1" = train ] && [[ "$*" != *--help* ]] && [[ "$*" != *--resume* ]] && extra=(--set epochs=0.02 --set max_tokens=128)\n'
+        '[ "$1 $2" = "evaluate dev" ] && extra=(--max-tokens 8)\n'
+        f'exec {sys.executable} -m assistant "$@" "${{extra[@]}}"\n'
+    )
+    short.chmod(0o755)
+    script = "\n".join(blocks(page, "sh")).replace("8000", str(free_port()))
+    home = tmp_path / "home"
+    home.mkdir()
+    for shared in ("base", "releases", "merged"):
+        if (real_home / shared).exists():
+            subprocess.run(["cp", "-r", real_home / shared, home / shared], check=True)
+    environment = {
+        **os.environ,
+        "PATH": f"{short.parent}:{os.environ['PATH']}",
+        "THOUSAND_HOME": str(home),
+        "PYTHONPATH": str(ROOT),
+    }
+    environment.pop("OMP_NUM_THREADS", None)
+    done = subprocess.run(
+        ["bash", "-ec", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "Traceback" not in done.stderr
+
+
+def test_the_python_of_the_serving_page_runs(shared_home: Path) -> None:
+    with serving(shared_home) as address:
+        for code in blocks(ROOT / "docs" / "serving.md", "python"):
+            program = code.replace("http://127.0.0.1:8000", address)
+            done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+            assert done.returncode == 0, done.stderr
+            assert done.stdout.strip()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_link_inside_the_project_leads_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", page.read_text(encoding="utf-8"))
+    missing = [link for link in links if not (page.parent / link).exists()]
+    assert missing == []
