@@ -3,7 +3,9 @@
 #   docker run -p 127.0.0.1:8000:8000 -e THOUSAND_API_KEY=a-long-secret -v thousand:/home/thousand/.thousand thousand
 FROM python:3.11-slim
 
-RUN useradd --create-home thousand
+# llama.cpp needs the OpenMP library.
+RUN apt-get update && apt-get install -y --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/*
+RUN useradd --create-home thousand && install -d -o thousand -g thousand /home/thousand/.thousand
 WORKDIR /app
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY assistant assistant

@@ -1,6 +1,7 @@
 """Run the Dockerfile's steps in a clean folder: no engine is needed, and what it installs is installed.
 
-FROM is a new virtual environment, COPY copies into the folder, RUN runs there (all but useradd), CMD is started with
+FROM is a new virtual environment, COPY copies into the folder, RUN runs there (but for apt-get and useradd, which are
+for the image's own system), CMD is started with
 the environment of ENV and must pass HEALTHCHECK's command. Usage: python .ci/dockerfile.py FOLDER
 """
 
@@ -29,6 +30,7 @@ def instructions(dockerfile: Path) -> list[tuple[str, str]]:
 def main(root: Path) -> None:
     root.mkdir(parents=True)
     environment = {**os.environ, "PATH": f"{root / 'venv/bin'}:{os.environ['PATH']}", "HOME": str(root)}
+    environment.pop("THOUSAND_API_KEY", None)
     folder, health = root, ""
 
     def inside(path: str) -> Path:
@@ -50,7 +52,7 @@ def main(root: Path) -> None:
         elif name == "ENV":
             key, value = rest.split("=", 1)
             environment[key] = str(inside(value))
-        elif name == "RUN" and not rest.startswith("useradd"):
+        elif name == "RUN" and not rest.startswith(("useradd", "apt-get")):
             reachable = rest.replace("--extra-index-url https://download.pytorch.org/whl/cpu ", "").replace(
                 "--no-cache-dir ", ""
             )
@@ -64,7 +66,7 @@ def main(root: Path) -> None:
 
 def start_and_check(command: list[str], health: str, folder: Path, environment: dict[str, str]) -> None:
     """CMD without a key must refuse; with one it must become healthy, from an empty folder."""
-    refused = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    refused = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
     assert refused.returncode == 1 and "needs a key" in refused.stderr, refused.stderr
     server = subprocess.Popen(command, cwd=folder, env={**environment, "THOUSAND_API_KEY": secrets.token_hex(8)})
     try:

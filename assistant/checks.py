@@ -4,7 +4,7 @@ import json
 import re
 from functools import cache
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 _BULLET = re.compile(r"^\s*(?:[-*•]|\d+[.)])\s", re.MULTILINE)
 
@@ -20,7 +20,7 @@ def _phrase(phrase: str) -> re.Pattern[str]:
 def _is_json(text: str) -> bool:
     try:
         json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return True
 
@@ -37,7 +37,7 @@ class Checks(BaseModel):
     min_words: int | None = Field(None, ge=1)
     regex: str | list[str] | None = None
     is_json: bool | None = None
-    ends_with: str | None = None
+    ends_with: str | None = Field(None, min_length=1)
     n_bullets: int | None = Field(None, ge=0)
 
     @field_validator("contains_any", "contains_all", "not_contains")
@@ -47,9 +47,26 @@ class Checks(BaseModel):
             raise ValueError("an empty phrase is in every answer")
         return phrases
 
+    @field_validator("ends_with")
+    @classmethod
+    def _no_white_space_at_the_end(cls, end: str | None) -> str | None:
+        if end is not None and end != end.rstrip():
+            raise ValueError("ends in white space, which is not looked at")
+        return end
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "Checks":
+        if not self.model_dump(exclude_none=True):
+            raise ValueError("holds no check")
+        if self.min_words is not None and self.max_words is not None and self.min_words > self.max_words:
+            raise ValueError("min_words is above max_words")
+        return self
+
     @field_validator("regex")
     @classmethod
     def _compiles(cls, patterns: str | list[str] | None) -> str | list[str] | None:
+        if patterns is not None and not patterns:
+            raise ValueError("is empty")
         for pattern in [patterns] if isinstance(patterns, str) else patterns or []:
             try:
                 re.compile(pattern)

@@ -14,8 +14,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from assistant.base_model import EMBEDDED
 from assistant.errors import ThousandError, validation_sentence
 from assistant.files import write_text
+
+DEV_MAX_TOKENS = 256
 
 app = typer.Typer(
     help="A chat assistant from a thousand examples: fine-tune a base model, chat with it, serve it, retrain it on your dialogues.",
@@ -90,11 +93,15 @@ def _minutes(seconds: float) -> str:
 def train(
     data: DataOption = None,
     base: Annotated[
-        str, typer.Option(help="The base model: a folder, a .gguf file, a hub id, or the one that comes along.")
-    ] = "gemma3-270m",
+        str | None,
+        typer.Option(help="A base model: a folder, a .gguf file or a hub id; by default the one that comes along."),
+    ] = None,
     recipe: Annotated[
-        str, typer.Option(help="laptop, lima, or lima-small (the paper's numbers for big and for smaller models).")
-    ] = "laptop",
+        str | None,
+        typer.Option(
+            help="laptop (the default), lima, or lima-small (the paper's numbers for big and smaller models)."
+        ),
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Change a number of the recipe; may be given several times."),
@@ -108,32 +115,31 @@ def train(
     from assistant import base_model
     from assistant.dialogue import data_files, read_dialogues
     from assistant.settings import bundled
-    from train import fit
+    from train.fit import fit
     from train.make_release import make_release
     from train.recipe import changed, preset
+    from train.run import default_name, new_run, open_run
+    from train.watch import Step
 
     if resume is not None:
-        if data or set_ or name:
-            raise ThousandError("--resume goes on with a run as it was begun; leave out --data, --set and --name.")
-        run = fit.open_run(resume)
+        if data or base or recipe or set_ or name:
+            raise ThousandError("--resume goes on with a run as it was begun; give no other option with it.")
+        run = open_run(resume)
         found = base_model.resolve(run.base, _say)
     else:
-        chosen = changed(preset(recipe), set_ or [])
+        chosen = changed(preset(recipe or "laptop"), set_ or [])
         files = data_files(data or [bundled("dialogues")])
         read_dialogues(files)
-        found = base_model.resolve(base, _say)
-        run = fit.new_run(name or fit.default_name(recipe), found, chosen, files)
+        found = base_model.resolve(base_model.EMBEDDED if base is None else base, _say)
+        run = new_run(default_name(chosen.preset) if name is None else name, found, chosen, files)
     _say(f"Run {run.name}, in {run.folder}; Ctrl-C saves and stops")
     with _bar("training") as bar:
 
-        def report(step: fit.Step) -> None:
-            bar(
-                step.step,
-                step.steps,
-                f"loss {step.loss:.3f}  {step.tokens_per_second:.0f} tokens/s  {_minutes(step.seconds_left)} left",
-            )
+        def report(step: Step) -> None:
+            speed = f"{step.tokens_per_second:.0f} tokens/s, {step.supervised:.0%} supervised"
+            bar(step.step, step.steps, f"loss {step.loss:.3f}  {speed}  {_minutes(step.seconds_left)} left")
 
-        fitted = fit.fit(run, found, report, _say)
+        fitted = fit(run, found, report, _say)
     release = make_release(fitted)
     measured = release.training
     out.print(
@@ -205,8 +211,9 @@ def releases_list() -> None:
     """All releases; a star marks the one that chats."""
     from assistant import release
 
+    release.install_bundled(_say)
     names = release.names()
-    current = release.current() if names else None
+    current = release.current_or_none()
     table = Table("", "name", "made", "base", "dialogues", "recipe", "stops", box=None)
     for name in names:
         record = release.read(release.path(name))
@@ -233,7 +240,7 @@ def releases_show(
     """Everything that is known of a release."""
     from assistant import release
 
-    place = release.path(name or release.current())
+    place = release.path(release.current(_say) if name is None else name, _say)
     out.print(f"in {place}", style="dim", highlight=False, soft_wrap=True)
     out.print_json(release.read(place).model_dump_json())
 
@@ -262,7 +269,7 @@ def releases_rollback() -> None:
 def data_show(
     identifier: Annotated[str, typer.Argument(metavar="ID", help="A dialogue's id.")],
     data: DataOption = None,
-    base: Annotated[str, typer.Option(help="The base model whose tokenizer is used.")] = "gemma3-270m",
+    base: Annotated[str, typer.Option(help="The base model whose tokenizer is used.")] = EMBEDDED,
 ) -> None:
     """Print a dialogue's tokens: green ones are learnt, dim ones only read, red is the stop label."""
     from assistant import base_model
@@ -271,7 +278,9 @@ def data_show(
     from assistant.template import Template
     from train.data.show import show
 
-    dialogue = find(read_dialogues(data or [bundled("dialogues")]), identifier)
+    dialogue = find(
+        read_dialogues(data or [bundled("dialogues"), bundled("dialogues") / "dev.jsonl"], held_out=True), identifier
+    )
     out.print(show(dialogue, Template.load(base_model.resolve(base, _say).folder)))
 
 
@@ -285,7 +294,7 @@ def evaluate_dev(
     page: Annotated[Path | None, typer.Option(help="Write every answer to this Markdown file.")] = None,
     repetition_penalty: Annotated[float | None, typer.Option(help="Instead of the release's own.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Instead of the release's own.")] = None,
-    max_tokens: Annotated[int, typer.Option(min=1, help="The longest answer.")] = 512,
+    max_tokens: Annotated[int, typer.Option(min=1, help="The longest answer.")] = DEV_MAX_TOKENS,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     engine: EngineOption = "auto",
 ) -> None:
@@ -295,31 +304,27 @@ def evaluate_dev(
     from serve.start import open_base_chat, open_chat
 
     asked = dev.read_prompts(prompts)
+    changes = {"repetition_penalty": repetition_penalty, "temperature": temperature}
+    given = {key: value for key, value in changes.items() if value is not None}
+    Sampling.model_validate({**given, "max_tokens": max_tokens, "seed": seed})
     opened = open_chat(release, engine=engine, context=4096, say=_say, progress=_merging)
-    changes = {
-        key: value
-        for key, value in {"repetition_penalty": repetition_penalty, "temperature": temperature}.items()
-        if value is not None
-    }
     sampling = Sampling.model_validate(
-        {**opened.sampling.model_dump(), **changes, "max_tokens": max_tokens, "seed": seed}
+        {**opened.sampling.model_dump(), **given, "max_tokens": max_tokens, "seed": seed}
     )
+    chats = {opened.name: opened}
+    if base and opened.record:
+        plain = open_base_chat(opened.record.base, engine=engine, context=4096, say=_say)
+        chats[f"base model {Path(plain.name).name}"] = plain
     systems: dev.Systems = {}
-    for system in [
-        opened,
-        *(
-            [open_base_chat(opened.record.base, engine=engine, context=4096, say=_say)]
-            if base and opened.record
-            else []
-        ),
-    ]:
-        with _bar(system.name) as bar:
+    for name, system in chats.items():
+        with _bar(name) as bar:
             answers = dev.answers_of(system, asked, sampling, lambda done: bar(done, len(asked), ""))
-        systems[system.name] = (answers, dev.score(answers))
+        systems[name] = (answers, dev.score(answers))
     out.print(dev.table(systems))
     if page:
         write_text(page, dev.markdown(systems, sampling))
-    if not changes and prompts is None:
+    as_by_default = not given and prompts is None and (max_tokens, seed, engine) == (DEV_MAX_TOKENS, 0, "auto")
+    if as_by_default:
         dev.record(opened, systems[opened.name][1], sampling)
 
 

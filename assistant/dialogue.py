@@ -149,6 +149,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 def read_jsonl(path: Path, problems: list[str]) -> list[Dialogue]:
     """The dialogues of one file; every bad line is added to `problems` as `file:line: reason`."""
     found: list[Dialogue] = []
+    before = len(problems)
     try:
         for number, line in _lines(path):
             where = f"{path}:{number}"
@@ -162,13 +163,15 @@ def read_jsonl(path: Path, problems: list[str]) -> list[Dialogue]:
     except OSError as error:
         problems.append(f"{path}: cannot be read: {error.strerror}")
         return []
-    if not found and not problems:
+    if not found and len(problems) == before:
         problems.append(f"{path}: holds no dialogue")
     return found
 
 
-def data_files(sources: Iterable[Path]) -> list[Path]:
+def data_files(sources: Iterable[Path], held_out: bool = False) -> list[Path]:
     """The `.jsonl` files that `sources` (files and folders) name; a folder's held-out sets are left out.
+
+    `held_out` allows a held-out set that is named itself, to look at it.
 
     Raises BadData naming every source that is missing, empty, or a held-out set.
     """
@@ -182,7 +185,7 @@ def data_files(sources: Iterable[Path]) -> list[Path]:
             files.extend(inside)
         elif not source.exists():
             problems.append(f"{source}: there is no such file or folder; give a .jsonl file or a folder of them")
-        elif source.stem in HELD_OUT:
+        elif source.stem in HELD_OUT and not held_out:
             problems.append(f"{source}: is a held-out set, which judges a model and is never trained on; leave it out")
         else:
             files.append(source)
@@ -191,14 +194,14 @@ def data_files(sources: Iterable[Path]) -> list[Path]:
     return list(dict.fromkeys(path.resolve() for path in files))
 
 
-def read_dialogues(sources: Iterable[Path]) -> list[Dialogue]:
-    """Every training dialogue of the given files and folders, in order.
+def read_dialogues(sources: Iterable[Path], held_out: bool = False) -> list[Dialogue]:
+    """Every dialogue of the given files and folders, in order; sources as in `data_files`.
 
     Raises BadData with every problem of every file at once: lines that are no dialogue, ids used twice.
     """
     problems: list[str] = []
     dialogues: list[Dialogue] = []
-    for path in data_files(sources):
+    for path in data_files(sources, held_out):
         dialogues.extend(read_jsonl(path, problems))
     first_place: dict[str, str] = {}
     for dialogue in dialogues:

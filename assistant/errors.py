@@ -26,6 +26,5 @@ class BadData(ThousandError):
 
 def validation_sentence(error: ValidationError) -> str:
     """All problems that pydantic found, as `field: what is wrong`, joined by semicolons."""
-    return "; ".join(
-        f"{'.'.join(map(str, item['loc']))}: {item['msg'].removeprefix('Value error, ')}" for item in error.errors()
-    )
+    parts = [(".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, ")) for item in error.errors()]
+    return "; ".join(f"{place}: {text}" if place else text for place, text in parts)

@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from assistant import base_model
+from assistant.base_model import Say
 from assistant.errors import ThousandError
 from assistant.files import atomic_folder, sha256, write_text
+from assistant.model_card import model_card
 from assistant.sampling import Sampling
 from assistant.settings import bundled, settings
 from assistant.template import Template
@@ -58,7 +60,7 @@ class Release(BaseModel):
     data: list[DataFile]
     cut: list[str] = []
     """Dialogues that did not fit whole, each with its place and what was left out."""
-    training: dict[str, float] = {}
+    training: dict[str, FiniteFloat] = {}
     """Steps, epochs, seconds, tokens per second, last loss."""
     adapter_sha256: str
     sampling: Sampling = Sampling()
@@ -75,8 +77,9 @@ def folder() -> Path:
     return settings().home / "releases"
 
 
-def path(name: str) -> Path:
+def path(name: str, say: Say = base_model.quiet) -> Path:
     """The folder of an installed release. Raises ThousandError naming the nearest one when there is none."""
+    install_bundled(say)
     place = folder() / name
     if NAME.fullmatch(name) and (place / RECORD).exists():
         return place
@@ -88,16 +91,20 @@ def path(name: str) -> Path:
 def read(place: Path) -> Release:
     """The record of the release in a folder. Raises ThousandError when it is missing or broken."""
     try:
-        return Release.model_validate_json((place / RECORD).read_text(encoding="utf-8"))
+        release = Release.model_validate_json((place / RECORD).read_bytes())
     except (OSError, ValidationError) as error:
-        raise ThousandError(
-            f"{place} is no whole release: {str(error).splitlines()[0]}. Remove the folder, or install the release again."
-        ) from None
+        problem = str(error).splitlines()[0]
+    else:
+        if release.name == place.name:
+            return release
+        problem = f"its record is that of {release.name}"
+    raise ThousandError(f"{place} is no whole release: {problem}. Remove the folder, or install the release again.")
 
 
 def write(place: Path, release: Release) -> None:
-    """Replace a release's record."""
+    """Replace a release's record, and the model card made from it."""
     write_text(place / RECORD, release.model_dump_json(indent=2) + "\n")
+    write_text(place / "README.md", model_card(release))
 
 
 def names() -> list[str]:
@@ -128,9 +135,9 @@ def save_tokenizer(place: Path, tokenizer_folder: Path, sampling: Sampling) -> T
     return template
 
 
-def _install(source: Path) -> None:
+def _install(source: Path, say: Say) -> None:
     release = read(source)
-    base = base_model.resolve(release.base)
+    base = base_model.resolve(release.base, say)
     if base.checksum != release.base_checksum:
         raise ThousandError(
             f"The release {release.name} was trained on another {release.base} than the one here; it cannot be used with it."
@@ -141,7 +148,7 @@ def _install(source: Path) -> None:
         save_tokenizer(temporary, base.folder, release.sampling)
 
 
-def install_bundled() -> None:
+def install_bundled(say: Say = base_model.quiet) -> None:
     """Put the release that comes along into the registry, once; without any current release it becomes the current one."""
     try:
         folder().mkdir(parents=True, exist_ok=True)
@@ -149,11 +156,19 @@ def install_bundled() -> None:
             sources = [source for source in sorted(bundled("releases").iterdir()) if (source / RECORD).exists()]
             for source in sources:
                 if not (folder() / source.name).exists():
-                    _install(source)
+                    _install(source, say)
             if sources and not _history():
                 _write_history([sources[-1].name])
     except OSError as error:
         raise base_model.disk_error(error, folder()) from error
+
+
+class _Registry(BaseModel):
+    """`registry.json`: the releases that were promoted, the current one last."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    promoted: list[str]
 
 
 def _history() -> list[str]:
@@ -161,10 +176,9 @@ def _history() -> list[str]:
     if not file.exists():
         return []
     try:
-        history: list[str] = json.loads(file.read_text(encoding="utf-8"))["promoted"]
-    except (ValueError, KeyError, TypeError):
+        return _Registry.model_validate_json(file.read_bytes()).promoted
+    except ValidationError:
         raise ThousandError(f"{file} is damaged; remove it, then: thousand releases promote NAME") from None
-    return history
 
 
 def _write_history(history: list[str]) -> None:
@@ -180,13 +194,22 @@ def _locked_history() -> Iterator[list[str]]:
         _write_history(history)
 
 
-def current() -> str:
-    """The name of the release that chats. Raises ThousandError when there is none."""
-    install_bundled()
+def current_or_none() -> str | None:
+    """The name of the release that chats, if there is one."""
     history = _history()
-    if not history:
-        raise ThousandError("There is no release yet; make one with: thousand train")
-    return history[-1]
+    return history[-1] if history else None
+
+
+def current(say: Say = base_model.quiet) -> str:
+    """The name of the release that chats. Raises ThousandError when there is none."""
+    install_bundled(say)
+    chosen = current_or_none()
+    if chosen is not None:
+        return chosen
+    made = names()
+    if made:
+        raise ThousandError(f"No release is current yet; choose one with: thousand releases promote {made[-1]}")
+    raise ThousandError("There is no release yet; make one with: thousand train")
 
 
 def promote(name: str) -> str | None:
@@ -205,7 +228,10 @@ def rollback() -> str:
     with _locked_history() as history:
         if len(history) < 2:
             raise ThousandError("There is no earlier release to go back to; see: thousand releases list")
-        path(history[-2])
+        if not (folder() / history[-2] / RECORD).exists():
+            raise ThousandError(
+                f"The release {history[-2]} is gone; choose another with: thousand releases promote NAME"
+            )
         history.pop()
         return history[-1]
 

@@ -3,7 +3,7 @@
 from functools import cache
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from assistant.errors import ThousandError
@@ -16,6 +16,14 @@ class Settings(BaseSettings):
 
     home: Path = Field(default_factory=lambda: Path.home() / ".thousand")
     """Unpacked base models, releases, training runs and merged models live here."""
+
+    @field_validator("home")
+    @classmethod
+    def _whole_path(cls, home: Path) -> Path:
+        if home == Path():
+            raise ValueError("is empty: name a folder, or unset it")
+        return home.expanduser().absolute()
+
     api_key: SecretStr | None = None
     """Asked for by the endpoint and by the page; required to listen on anything but this machine."""
 

@@ -119,7 +119,10 @@ class Cut:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ThousandError(f"{path} is no JSON: {error}") from None
     return value
 
 
@@ -148,7 +151,7 @@ def _without_control_tokens(tokenizer: Tokenizer) -> tuple[Tokenizer, dict[str, 
     if isinstance(state["model"]["vocab"], dict):
         state["model"]["vocab"].update({token["content"]: token["id"] for token in kept})
     state["added_tokens"] = kept
-    state["post_processor"] = None
+    state["post_processor"] = state["truncation"] = state["padding"] = None
     content = Tokenizer.from_str(json.dumps(state))
     moved = [token["content"] for token in kept if content.token_to_id(token["content"]) != token["id"]]
     if moved:
@@ -187,7 +190,7 @@ class Template:
             raise ThousandError(
                 f"The base model's tokenizer has the turn tokens of no known family; known are {known}. Choose another base model."
             )
-        self.bos = bos if bos in self.control else None
+        self.bos = bos if bos in self.control and bos not in (eos, self.family.open, self.family.close) else None
         self._open = self.control[self.family.open]
         self._close = self.control[self.family.close]
         own_eos = eos if eos in self.control and eos not in (bos, self.family.close) else None
@@ -203,15 +206,15 @@ class Template:
 
         Raises ThousandError when there is none, or when its turn tokens are of no known family.
         """
-        file = folder / "tokenizer.json"
-        if not file.exists():
-            raise ThousandError(f"{folder} holds no tokenizer.json; a base model needs a fast tokenizer.")
+        file, config_file = folder / "tokenizer.json", folder / "tokenizer_config.json"
+        for needed in (file, config_file):
+            if not needed.exists():
+                raise ThousandError(f"{folder} holds no {needed.name}; a base model needs a fast tokenizer.")
         try:
             tokenizer = Tokenizer.from_file(str(file))
         except Exception as error:  # the library raises bare Exception
             raise ThousandError(f"{file} cannot be read as a tokenizer: {error}") from None
-        config_file = folder / "tokenizer_config.json"
-        config = _read_json(config_file) if config_file.exists() else {}
+        config = _read_json(config_file)
         return cls(tokenizer, bos=_token_text(config.get("bos_token")), eos=_token_text(config.get("eos_token")))
 
     def _encode(self, text: str) -> list[int]:
@@ -245,33 +248,30 @@ class Template:
         return self.render(messages).ids + self._headers["assistant"]
 
     def render_within(self, messages: Sequence[Message], limit: int) -> Cut:
-        """`render`, cut to at most `limit` ids.
+        """`render`, cut to at most `limit` ids, not counting what closes the last turn.
 
         Whole turns are dropped from the end while an answer is left. When not even the first answer fits, it is cut
         inside and keeps no stop label, so that nothing teaches the model to end in mid-sentence; when not even the
         prompt fits, nothing is left to learn from.
         """
         whole = self.render(messages)
-        if len(whole.ids) <= limit:
+        # Nothing is learnt from the closing marker and newline of the last turn, so they need not fit.
+        closing = 1 + len(self._newline)
+        ends = [end - closing for end in whole.turn_ends]
+        if ends[-1] <= limit:
             return Cut(whole, None)
-        answers = [turn for turn, message in enumerate(messages) if message.role == "assistant"]
-        kept = [turn for turn in answers if whole.turn_ends[turn] <= limit]
+        kept = [turn for turn, message in enumerate(messages) if message.role == "assistant" and ends[turn] <= limit]
         if kept:
-            end = whole.turn_ends[kept[-1]]
+            end, left_out = whole.turn_ends[kept[-1]], len(messages) - kept[-1] - 1
             rendered = Rendered(whole.ids[:end], whole.labels[:end], whole.turn_ends[: kept[-1] + 1])
-            return Cut(
-                rendered,
-                f"has {len(whole.ids)} tokens and {limit} fit; its last {len(messages) - kept[-1] - 1} turns were left out",
-            )
+            return Cut(rendered, f"has {ends[-1]} tokens and {limit} fit; its last {left_out} turns were left out")
         rendered = Rendered(whole.ids[:limit], whole.labels[:limit], [limit])
         if rendered.supervised == 0:
             return Cut(
                 rendered,
-                f"has {len(whole.ids)} tokens and {limit} fit; its prompt alone is too long, so nothing is learnt from it",
+                f"has {ends[-1]} tokens and {limit} fit; its prompt alone is too long, so nothing is learnt from it",
             )
-        return Cut(
-            rendered, f"has {len(whole.ids)} tokens and {limit} fit; its first answer was cut and keeps no stop token"
-        )
+        return Cut(rendered, f"has {ends[-1]} tokens and {limit} fit; its first answer was cut and keeps no stop token")
 
     def jinja(self) -> str:
         """The same template for other tools (`chat_template`).

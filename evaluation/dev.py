@@ -14,7 +14,8 @@ from assistant.dialogue import Dialogue, read_jsonl
 from assistant.errors import BadData, ThousandError
 from assistant.sampling import Sampling
 from assistant.settings import bundled
-from serve.chat import Chat
+from serve.chat import Chat, Refused
+from serve.engines.base import EngineError
 
 CONCURRENT = 4
 
@@ -50,8 +51,11 @@ def repeated_share(text: str, n: int = 4) -> float:
 
 async def _answer(chat: Chat, prompt: Dialogue, sampling: Sampling) -> Answer:
     messages = [message for message in prompt.messages if message.role != "assistant"]
-    turn = chat.turn(messages, sampling)
-    text = "".join([piece async for piece in turn.text])
+    try:
+        turn = chat.turn(messages, sampling)
+        text = "".join([piece async for piece in turn.text])
+    except (Refused, EngineError) as error:
+        raise ThousandError(f"{prompt.where}: {error}") from None
     failed = tuple(prompt.checks.failed(text)) if prompt.checks else ()
     return Answer(prompt, text, turn.usage.completion_tokens, turn.finish_reason == "stop", failed)
 

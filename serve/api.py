@@ -1,5 +1,6 @@
 """HTTP: OpenAI-compatible routes over `serve.chat`."""
 
+import asyncio
 import hmac
 import json
 import time
@@ -7,13 +8,16 @@ import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import SecretStr, ValidationError
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve.chat import Busy, Chat, Refused, Turn
 from serve.engines.base import EngineError
@@ -21,6 +25,11 @@ from serve.wire import ChatRequest
 
 CURRENT = "thousand"
 """The model name that means "whatever release is served"."""
+
+
+EVERY_METHOD = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE"]
+
+MAX_BODY_BYTES = 2_000_000
 
 
 class ApiError(Exception):
@@ -49,6 +58,9 @@ def _validation_message(errors: list[Any]) -> tuple[str, str | None]:
     """All problems of a request in one message, and the first field at fault."""
     lines: list[str] = []
     for error in errors:
+        if error["type"] == "json_invalid":
+            lines.append(f"the body is not JSON ({error['ctx']['error']})")
+            continue
         place = [
             str(part)
             for part in error["loc"]
@@ -110,7 +122,7 @@ def routes(chat: Chat, key: SecretStr | None) -> APIRouter:
         return card(name)
 
     @router.post("/chat/completions", response_model=None)
-    async def chat_completions(body: ChatRequest) -> Response | dict[str, Any]:
+    async def chat_completions(body: ChatRequest, request: Request) -> Response | dict[str, Any]:
         check_model(body.model)
         try:
             turn = chat.turn([message.message() for message in body.messages], body.sampling(chat.sampling))
@@ -123,28 +135,44 @@ def routes(chat: Chat, key: SecretStr | None) -> APIRouter:
         identity = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": chat.name}
         if body.stream:
             with_usage = body.stream_options is not None and body.stream_options.include_usage
-            return StreamingResponse(
-                _sse(turn, identity, with_usage), media_type="text/event-stream", headers={"Cache-Control": "no-cache"}
-            )
-        try:
-            answer = "".join([text async for text in turn.text])
-        except EngineError as error:
-            raise ApiError(500, str(error), kind="server_error", code="engine_error") from None
-        choice = {
-            "index": 0,
-            "message": {"role": "assistant", "content": answer, "refusal": None},
-            "logprobs": None,
-            "finish_reason": turn.finish_reason,
-        }
+            events = _sse(turn, identity, with_usage)
+            return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+        answer = await _whole(turn, request)
+        if answer is None:
+            return Response(status_code=499)
+        message = {"role": "assistant", "content": answer, "refusal": None}
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": turn.finish_reason}
         return {**identity, "object": "chat.completion", "choices": [choice], "usage": _usage(turn)}
 
-    @router.api_route("/{path:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"], include_in_schema=False)
-    async def unknown(path: str) -> None:
+    @router.api_route("/{path:path}", methods=EVERY_METHOD, include_in_schema=False)
+    async def unknown(path: str, request: Request) -> None:
+        if path in ("chat/completions", "models"):
+            method = "POST" if path == "chat/completions" else "GET"
+            raise ApiError(405, f"/v1/{path} takes {method}, not {request.method}.", code="method_not_allowed")
         raise ApiError(
             404, f"There is no /v1/{path}; there are /v1/chat/completions and /v1/models.", code="unknown_url"
         )
 
     return router
+
+
+async def _whole(turn: Turn, request: Request) -> str | None:
+    """The whole answer, or None when the client left before it was there; the engine is freed then."""
+
+    async def collect() -> str:
+        async with aclosing(turn.text) as text:
+            return "".join([piece async for piece in text])
+
+    work = asyncio.create_task(collect())
+    while not (await asyncio.wait({work}, timeout=0.2))[0]:
+        if await request.is_disconnected():
+            work.cancel()
+            await asyncio.wait({work})
+            return None
+    try:
+        return work.result()
+    except EngineError as error:
+        raise ApiError(500, str(error), kind="server_error", code="engine_error") from None
 
 
 def _usage(turn: Turn) -> dict[str, Any]:
@@ -188,6 +216,35 @@ async def _sse(turn: Turn, identity: dict[str, Any], with_usage: bool) -> AsyncG
         yield "data: [DONE]\n\n"
 
 
+class Gate:
+    """ASGI middleware: turns away what need not be read.
+
+    A page of another site may not post here (browsers send simple requests without asking), and a body has a bound.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer 403 or 413 in OpenAI's shape, or pass on."""
+        refused = self._refusal(scope) if scope["type"] == "http" else None
+        if refused is not None:
+            await refused.response()(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> ApiError | None:
+        headers = Headers(scope=scope)
+        origin = headers.get("origin")
+        changes = scope["method"] not in ("GET", "HEAD")
+        if changes and origin is not None and urlsplit(origin).netloc != headers.get("host"):
+            return ApiError(403, f"Requests from {ascii(origin)[1:-1]} are not answered.", code="foreign_origin")
+        length = headers.get("content-length", "0")
+        if length.isdecimal() and int(length) > MAX_BODY_BYTES:
+            return ApiError(413, f"The body has {length} bytes; {MAX_BODY_BYTES} are read.", code="body_too_large")
+        return None
+
+
 def build_app(chat: Chat, *, key: SecretStr | None, hosts: list[str]) -> FastAPI:
     """The HTTP application without the page. `hosts` are the Host headers that are answered (`*` is any)."""
 
@@ -196,7 +253,8 @@ def build_app(chat: Chat, *, key: SecretStr | None, hosts: list[str]) -> FastAPI
         yield
         await chat.engine.close()
 
-    app = FastAPI(title="Thousand", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(title="Thousand", lifespan=lifespan, docs_url=None, redoc_url=None, max_body_size=2 * MAX_BODY_BYTES)
+    app.add_middleware(Gate)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts)
 
     @app.exception_handler(ApiError)
@@ -210,6 +268,10 @@ def build_app(chat: Chat, *, key: SecretStr | None, hosts: list[str]) -> FastAPI
     @app.exception_handler(HTTPException)
     async def http_error(_: Request, error: HTTPException) -> Response:
         return ApiError(error.status_code, str(error.detail)).response()
+
+    @app.exception_handler(Exception)
+    async def failed(_: Request, error: Exception) -> Response:
+        return ApiError(500, "The server failed; see its log.", kind="server_error", code="internal_error").response()
 
     @app.get("/health")
     async def health() -> dict[str, str]:

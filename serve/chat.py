@@ -6,15 +6,19 @@ The terminal, the page and the HTTP routes all call `Chat.turn`.
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from weakref import WeakSet
 
 from assistant.dialogue import Message, turn_order_problem
+from assistant.errors import ThousandError
 from assistant.release import Release
 from assistant.sampling import Sampling
 from assistant.template import Template
 from serve.engines.base import Delta, Engine, Finish, FinishReason, StopStrings
 
+MOST_CHARACTERS_A_TOKEN = 40
 
-class Refused(Exception):
+
+class Refused(ThousandError):
     """A turn that cannot be taken, for a reason that is the asker's to mend.
 
     `parameter` names the field at fault and `code` the kind, as OpenAI's errors do.
@@ -26,7 +30,7 @@ class Refused(Exception):
         self.code = code
 
 
-class Busy(Exception):
+class Busy(ThousandError):
     """Too many turns are under way or waiting."""
 
 
@@ -39,7 +43,7 @@ class Usage:
     cached_tokens: int = 0
 
 
-@dataclass
+@dataclass(eq=False)
 class Turn:
     """One answer in the making: iterate over `text` for its deltas; afterwards `finish_reason` and `usage` hold."""
 
@@ -68,7 +72,8 @@ class Chat:
         self.sampling = sampling
         self.record = record
         self._most_turns = most_turns
-        self._turns = 0
+        # Turns that nobody begins to read, and then drops, leave it by themselves.
+        self._turns: WeakSet[Turn] = WeakSet()
 
     def turn(self, messages: Sequence[Message], sampling: Sampling) -> Turn:
         """Begin an answer. Raises Refused when the messages are out of turn or too long, Busy when too many wait."""
@@ -77,6 +82,14 @@ class Chat:
             problem = "the last message must be from the user"
         if problem:
             raise Refused(f"messages: {problem}", parameter="messages")
+        characters = sum(len(message.content) for message in messages)
+        if characters > self.engine.context * MOST_CHARACTERS_A_TOKEN:  # not even worth counting its tokens
+            raise Refused(
+                f"The conversation has {characters} characters, far more than the context's {self.engine.context} tokens can hold; "
+                "shorten it.",
+                parameter="messages",
+                code="context_length_exceeded",
+            )
         prompt = self.template.prompt(messages)
         room = self.engine.context - len(prompt)
         if room < 1:
@@ -86,14 +99,14 @@ class Chat:
                 parameter="messages",
                 code="context_length_exceeded",
             )
-        if self._turns >= self._most_turns:
-            raise Busy(f"{self._turns} answers are under way or waiting; try again in a moment.")
+        if len(self._turns) >= self._most_turns:
+            raise Busy(f"{len(self._turns)} answers are under way or waiting; try again in a moment.")
         turn = Turn(Usage(len(prompt)))
+        self._turns.add(turn)
         turn.text = self._text(turn, prompt, sampling.model_copy(update={"max_tokens": min(sampling.max_tokens, room)}))
         return turn
 
     async def _text(self, turn: Turn, prompt: list[int], sampling: Sampling) -> AsyncGenerator[str, None]:
-        self._turns += 1
         stops = StopStrings(sampling.stop)
         try:
             async with aclosing(self.engine.stream(prompt, sampling)) as events:  # type: ignore[type-var]
@@ -114,4 +127,4 @@ class Chat:
             if rest:
                 yield rest
         finally:
-            self._turns -= 1
+            self._turns.discard(turn)

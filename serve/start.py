@@ -23,6 +23,15 @@ from serve.engines.base import Engine
 EngineName = Literal["auto", "llama.cpp", "transformers"]
 
 
+def _has_gpu() -> bool:
+    """Whether PyTorch can use a GPU; it is only loaded to find out where there may be one."""
+    if shutil.which("nvidia-smi") is None:
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
 def start_engine(
     kind: EngineName,
     base: Base,
@@ -38,7 +47,7 @@ def start_engine(
     `auto` is llama.cpp where the base has a GGUF file and there is no GPU, else transformers.
     """
     if kind == "auto":
-        kind = "llama.cpp" if base.gguf is not None and shutil.which("nvidia-smi") is None else "transformers"
+        kind = "llama.cpp" if base.gguf is not None and not _has_gpu() else "transformers"
     if kind == "llama.cpp":
         from serve.engines.llama_cpp import LlamaCpp, merged_gguf
 
@@ -52,8 +61,8 @@ def open_chat(
     name: str | None, *, engine: EngineName, context: int, say: Say, progress: Progress = lambda done, total: None
 ) -> Chat:
     """A chat with a release (the current one by default). Raises ThousandError when it cannot be had."""
-    chosen = name or release.current()
-    place = release.path(chosen)
+    chosen = release.current(say) if name is None else name
+    place = release.path(chosen, say)
     record = release.read(place)
     base = base_model.resolve(record.base, say)
     if base.checksum != record.base_checksum:
@@ -62,6 +71,8 @@ def open_chat(
             "give the one it was trained on, or train again."
         )
     template = Template.load(place)
+    if template.record() != record.template:
+        raise ThousandError(f"The template of release {chosen} is not the one it was trained with; train again.")
     started = start_engine(engine, base, place, record, template, context, say, progress)
     return Chat(started, template, name=chosen, sampling=record.sampling, record=record)
 
@@ -116,7 +127,8 @@ def serve(chat: Chat, listener: socket.socket, key: SecretStr | None, *, page: b
     from serve.api import build_app
 
     host = listener.getsockname()[0]
-    hosts = ["127.0.0.1", "localhost", "[::1]", host] if _is_loopback(host) else ["*"]
+    # Without a key the Host header is what tells a page that was rebound to this address from this machine's own.
+    hosts = ["127.0.0.1", "localhost", "[::1]", host] if key is None else ["*"]
     app = build_app(chat, key=key, hosts=hosts)
     if page:
         from serve.ui.chat_page import mount_page

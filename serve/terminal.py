@@ -5,13 +5,14 @@ import readline
 import signal
 from contextlib import aclosing
 
+from pydantic import ValidationError
 from rich.console import Console
 
 from assistant.dialogue import Message
+from assistant.errors import ThousandError, validation_sentence
 from assistant.sampling import Sampling
 from assistant.settings import settings
-from serve.chat import Busy, Chat, Refused
-from serve.engines.base import EngineError
+from serve.chat import Chat
 
 HELP = (
     "/new begins a new conversation, /undo takes back the last turn, /system TEXT sets the system prompt, "
@@ -23,7 +24,7 @@ class Conversation:
     """The messages so far, and what the slash commands do with them."""
 
     def __init__(self, system: str | None) -> None:
-        self.system = system
+        self.system = system if system and system.strip() else None
         self.turns: list[Message] = []
 
     def messages(self) -> list[Message]:
@@ -46,30 +47,34 @@ class Conversation:
 
 
 async def _answer(chat: Chat, conversation: Conversation, sampling: Sampling, console: Console) -> None:
-    """Stream one answer; Ctrl-C keeps what has come so far."""
+    """Stream one answer; Ctrl-C stops it at any time and keeps what has come so far."""
     turn = chat.turn(conversation.messages(), sampling)
     pieces: list[str] = []
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGINT, stopped.set)
-    try:
+
+    async def stream() -> None:
         async with aclosing(turn.text) as text:
             async for piece in text:
                 pieces.append(piece)
-                console.print(piece, end="", markup=False, highlight=False, soft_wrap=True)
-                if stopped.is_set():
-                    console.print(" [dim](stopped)[/dim]", end="")
-                    break
+                console.print(piece, end="", markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+    task = asyncio.create_task(stream())
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGINT, task.cancel)
+    try:
+        await task
+    except asyncio.CancelledError:
+        console.print(" (stopped)", style="dim", end="")
     finally:
         loop.remove_signal_handler(signal.SIGINT)
     console.print()
     if turn.finish_reason == "length":
-        console.print("[dim](cut at the longest length allowed)[/dim]")
+        console.print("(cut at the longest length allowed)", style="dim")
     answer = "".join(pieces)
     if answer.strip():
         conversation.turns.append(Message(role="assistant", content=answer))
     else:
         conversation.turns.pop()
+        console.print("(no answer; the question is taken back)", style="dim")
 
 
 def _read_history() -> None:
@@ -78,6 +83,21 @@ def _read_history() -> None:
     if file.exists():
         readline.read_history_file(file)
     readline.set_history_length(500)
+
+
+def _ask(
+    runner: asyncio.Runner, chat: Chat, conversation: Conversation, line: str, sampling: Sampling, console: Console
+) -> None:
+    """One question and its answer; what is refused is said, and the conversation stays as it was."""
+    before = len(conversation.turns)
+    try:
+        conversation.turns.append(Message(role="user", content=line))
+        runner.run(_answer(chat, conversation, sampling, console))
+    except ValidationError as error:
+        console.print(validation_sentence(error), style="red", markup=False)
+    except ThousandError as error:
+        del conversation.turns[before:]
+        console.print(str(error), style="red", markup=False)
 
 
 def chat_in_terminal(chat: Chat, sampling: Sampling, system: str | None, console: Console) -> None:
@@ -93,17 +113,15 @@ def chat_in_terminal(chat: Chat, sampling: Sampling, system: str | None, console
                 except (EOFError, KeyboardInterrupt):
                     console.print()
                     break
+                except UnicodeDecodeError:
+                    console.print("That line is not UTF-8 text.", style="red")
+                    continue
                 if line == "/quit":
                     break
                 if line.startswith("/"):
                     console.print(conversation.command(line), style="dim")
                 elif line:
-                    conversation.turns.append(Message(role="user", content=line))
-                    try:
-                        runner.run(_answer(chat, conversation, sampling, console))
-                    except (Refused, Busy, EngineError) as error:
-                        conversation.turns.pop()
-                        console.print(str(error), style="red", markup=False)
+                    _ask(runner, chat, conversation, line, sampling, console)
         finally:
             readline.write_history_file(settings().home / "chat-history")
             runner.run(chat.engine.close())

@@ -76,7 +76,8 @@ class ChatRequest(BaseModel):
             if name not in cls.model_fields:
                 near = get_close_matches(name, cls.model_fields, n=1)
                 raise ValueError(
-                    f"{name}: is not a field of this endpoint" + (f"; did you mean {near[0]}?" if near else "")
+                    f"{ascii(name)[1:-1]}: is not a field of this endpoint"
+                    + (f"; did you mean {near[0]}?" if near else "")
                 )
         return body
 

@@ -2,6 +2,7 @@
 
 import os
 
+os.environ.pop("THOUSAND_API_KEY", None)
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"

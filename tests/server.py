@@ -4,9 +4,10 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -28,29 +29,33 @@ def serving(home: Path, *options: str, key: str | None = None, within: float = 1
     if key is not None:
         environment["THOUSAND_API_KEY"] = key
     command = [sys.executable, "-m", "assistant", "serve", "--port", str(port), *options]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     address = f"http://127.0.0.1:{port}"
-    try:
-        _wait_until_ready(address, process, within)
-        yield address
-        process.terminate()
-        said, _ = process.communicate(timeout=30)
-        assert "Traceback" not in said, said
-    finally:
-        process.kill()
-        process.wait()
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(command, env=environment, stdout=said, stderr=subprocess.STDOUT, text=True)
+
+        def words() -> str:
+            said.seek(0)
+            return said.read()
+
+        try:
+            _wait_until_ready(address, process, within, words)
+            yield address
+            process.terminate()
+            process.wait(30)
+            assert "Traceback" not in words(), words()
+        finally:
+            process.kill()
+            process.wait()
 
 
-def _wait_until_ready(address: str, process: subprocess.Popen[str], within: float) -> None:
+def _wait_until_ready(address: str, process: subprocess.Popen[str], within: float, words: Callable[[], str]) -> None:
     end = time.monotonic() + within
-    transport = httpx.HTTPTransport(retries=0)
-    with httpx.Client(transport=transport) as client:
+    with httpx.Client() as client:
         while time.monotonic() < end:
             if process.poll() is not None:
-                raise AssertionError(process.communicate()[0])
-            try:
+                raise AssertionError(words())
+            with suppress(httpx.TransportError):
                 if client.get(f"{address}/ready").status_code == 200:
                     return
-            except httpx.TransportError:
-                time.sleep(0.1)
-    raise AssertionError("the server did not become ready")
+            time.sleep(0.1)
+    raise AssertionError(f"the server did not become ready: {words()}")

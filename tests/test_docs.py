@@ -6,12 +6,14 @@ Blocks without a mark set up a machine (`make serve`, `docker build`); `.ci/run`
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import Command
 from tests.server import free_port, serving
 
 ROOT = Path(__file__).parent.parent
@@ -23,7 +25,8 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "sh")], ids=lambda page: page.stem)
-def test_the_shell_commands_of_a_page_run(page: Path, real_home: Path, tmp_path: Path) -> None:
+def test_the_shell_commands_of_a_page_run(thousand: Command, page: Path, real_home: Path, tmp_path: Path) -> None:
+    assert thousand("releases", "list").code == 0  # installs what comes along
     (tmp_path / "data").symlink_to(ROOT / "data")
     short = tmp_path / "bin" / "thousand"
     short.parent.mkdir()
@@ -37,9 +40,8 @@ def test_the_shell_commands_of_a_page_run(page: Path, real_home: Path, tmp_path:
     script = "\n".join(blocks(page, "sh")).replace("8000", str(free_port()))
     home = tmp_path / "home"
     home.mkdir()
-    for shared in ("base", "releases", "merged"):
-        if (real_home / shared).exists():
-            subprocess.run(["cp", "-r", real_home / shared, home / shared], check=True)
+    (home / "base").symlink_to(real_home / "base")
+    shutil.copytree(real_home / "releases", home / "releases")
     environment = {
         **os.environ,
         "PATH": f"{short.parent}:{os.environ['PATH']}",

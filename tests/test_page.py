@@ -83,6 +83,10 @@ def test_a_conversation_whose_third_answer_sees_the_first_turn_and_which_outlive
 
 
 def test_stop_retry_and_edit(page: Page) -> None:
+    page.get_by_role("button", name="Settings").click()
+    setting(page, "Temperature", "2")
+    setting(page, "Repetition penalty", "2")
+    page.get_by_label("Seed").fill("1")
     box = page.locator("textarea").first
     box.fill("Tell me a very long story about a lighthouse keeper and the sea.")
     box.press("Enter")
@@ -96,6 +100,7 @@ def test_stop_retry_and_edit(page: Page) -> None:
     page.locator("textarea").first.fill("Say hello.")
     page.get_by_label("Submit").first.click()
     expect(page.get_by_test_id("user")).to_have_text(["Say hello."], timeout=20_000)
+    expect(page.get_by_test_id("bot")).to_have_count(1, timeout=60_000)
 
 
 def test_an_invalid_seed_is_a_message_on_the_page(page: Page) -> None:

@@ -1,6 +1,7 @@
 """Releases and the registry, through the command line."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,9 @@ def test_a_run_leaves_a_whole_release(two_releases: Path, dialogues_file: Path) 
 
 
 def test_promote_and_rollback(thousand: Command, two_releases: Path) -> None:
-    assert "there is no release yet" in thousand("releases", "rollback").err.lower() + thousand("chat").err.lower()
+    assert "There is no earlier release to go back to" in thousand("releases", "rollback").err
+    assert "No release is current yet; choose one with: thousand releases promote second" in thousand("chat").err
+    assert "first" in thousand("releases", "list").out
     assert thousand("releases", "promote", "first").code == 0
     assert "it replaces first" in thousand("releases", "promote", "second").out
     assert "* second" in " ".join(thousand("releases", "list").out.split())
@@ -50,6 +53,19 @@ def test_promote_and_rollback(thousand: Command, two_releases: Path) -> None:
     result = thousand("releases", "rollback")
     assert result.code == 1
     assert "There is no earlier release" in result.err
+
+
+def test_a_copied_release_folder_is_named_as_broken(thousand: Command, two_releases: Path) -> None:
+    shutil.copytree(two_releases / "first", two_releases / "copy")
+    result = thousand("releases", "list")
+    assert result.code == 1
+    assert "copy is no whole release: its record is that of first" in result.err
+
+
+def test_a_finished_run_is_not_resumed(thousand: Command, two_releases: Path) -> None:
+    result = thousand("train", "--resume", "first")
+    assert result.code == 1
+    assert "The run 'first' is finished; its release is first." in result.err
 
 
 def test_an_unknown_release_is_one_sentence_with_the_nearest_name(thousand: Command, two_releases: Path) -> None:

@@ -143,8 +143,8 @@ def test_the_gradio_client_holds_a_conversation(address: str) -> None:
 
 
 def test_the_whole_answer_and_the_streamed_one_are_the_same(client: httpx.Client) -> None:
-    request = body("Name three colours and an emoji.", seed=3, max_tokens=60)
-    whole = text_of(complete(client, "Name three colours and an emoji.", seed=3, max_tokens=60))
+    request = body("Name three colours and an emoji.", temperature=0, max_tokens=60)
+    whole = text_of(complete(client, "Name three colours and an emoji.", temperature=0, max_tokens=60))
     chunks = [json.loads(line) for line in stream(client, request)[:-1]]
     assert "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks) == whole
 
@@ -180,17 +180,6 @@ def test_truth_6_a_stop_string_ends_the_answer_and_does_not_leak(client: httpx.C
         assert chunks[-1]["choices"][0]["finish_reason"] == "stop"
 
 
-def test_truth_8_a_client_that_leaves_frees_its_slot(client: httpx.Client) -> None:
-    for _ in range(8):  # twice as many as there are slots
-        with client.stream(
-            "POST", "/v1/chat/completions", json=body("Count to a thousand.", stream=True, max_tokens=2000)
-        ) as response:
-            for line in response.iter_lines():
-                if '"content": ""' not in line and line:
-                    break
-    assert complete(client, "Hello", max_tokens=5)["usage"]["completion_tokens"] >= 1
-
-
 def test_several_streams_run_at_once(client: httpx.Client) -> None:
     answers: list[str] = []
     threads = [
@@ -206,6 +195,7 @@ def test_several_streams_run_at_once(client: httpx.Client) -> None:
     for thread in threads:
         thread.join(120)
     assert len(answers) == 6
+    assert len(set(answers)) > 1
 
 
 @pytest.mark.parametrize(

@@ -141,24 +141,29 @@ def test_the_jinja_template_of_the_embedded_base_gives_the_same_ids(real_home: P
 def test_truth_4_a_long_dialogue_is_cut_at_a_turn_boundary_and_says_so(template: Template) -> None:
     messages = conversation("uauaua")
     whole = template.render(messages)
-    for limit in range(whole.turn_ends[1], whole.turn_ends[5]):
+    closing = 2  # the marker and newline after the last answer, from which nothing is learnt
+    for limit in range(whole.turn_ends[1] - closing, whole.turn_ends[5] - closing):
         cut = template.render_within(messages, limit)
         turns = len(cut.rendered.turn_ends)
         assert turns % 2 == 0
+        assert len(cut.rendered.ids) - closing <= limit
         assert cut.rendered.ids == whole.ids[: whole.turn_ends[turns - 1]]
+        assert cut.rendered.labels.count(template.stop_id) == turns // 2
         assert cut.report is not None
         assert f"its last {6 - turns} turns were left out" in cut.report
-    assert template.render_within(messages, len(whole.ids)).report is None
+    assert template.render_within(messages, len(whole.ids) - closing).report is None
 
 
 def test_truth_4_a_cut_answer_keeps_no_false_stop_token(template: Template) -> None:
-    messages = conversation("ua", ["why", "so it is. " * 40])
-    cut = template.render_within(messages, 50)
-    assert len(cut.rendered.ids) == 50
-    assert cut.rendered.supervised > 0
-    assert template.stop_id not in cut.rendered.labels
-    assert cut.report is not None
-    assert "keeps no stop token" in cut.report
+    messages = conversation("ua", ["why", "so it is. " * 4])
+    whole = template.render(messages)
+    for limit in range(1, len(whole.ids) - 2):
+        cut = template.render_within(messages, limit)
+        assert len(cut.rendered.ids) == limit
+        assert template.stop_id not in cut.rendered.labels
+        assert cut.report is not None
+        assert ("keeps no stop token" in cut.report) == (cut.rendered.supervised > 0)
+    assert template.render_within(messages, len(whole.ids) - 2).report is None
 
 
 def test_a_base_without_an_eos_of_its_own_falls_back_to_the_end_of_turn_token() -> None:

@@ -1,4 +1,4 @@
-"""Dialogues to token batches: deterministic, resumable, the same for every number of processes.
+"""Dialogues to token batches: deterministic and resumable.
 
 The whole run is planned ahead: a list of micro-batches that depends on nothing but the dialogues' lengths, the recipe
 and its seed. Resuming is going on at a place in that list.
@@ -24,8 +24,10 @@ class Examples:
 
     rendered: list[Rendered]
     """Without what follows the last supervised position: nothing is learnt there."""
+    files: list[str]
+    """The file that each of them came from."""
     cut: list[str]
-    """One sentence for each dialogue that did not fit whole."""
+    """One sentence for each dialogue that did not fit whole, or from which nothing is learnt."""
 
     @property
     def tokens(self) -> int:
@@ -48,6 +50,7 @@ def render_all(dialogues: Sequence[Dialogue], template: Template, max_tokens: in
     would be learnt too.
     """
     examples: list[Rendered] = []
+    files: list[str] = []
     cut: list[str] = []
     for dialogue in dialogues:
         fitted = template.render_within(dialogue.messages, max_tokens)
@@ -58,8 +61,9 @@ def render_all(dialogues: Sequence[Dialogue], template: Template, max_tokens: in
             cut.append(f"{dialogue.where}: {fitted.report}")
         if fitted.rendered.supervised:
             examples.append(_trimmed(fitted.rendered))
+            files.append(dialogue.where.rpartition(":")[0])
     check_supervised(examples)
-    return Examples(examples, cut)
+    return Examples(examples, files, cut)
 
 
 def check_supervised(examples: Sequence[Rendered]) -> None:
@@ -136,4 +140,5 @@ class MicroBatches(Dataset[dict[str, torch.Tensor]]):
 
 def collate(batch: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """A data loader's batch of one micro-batch is that micro-batch."""
-    return batch[0]
+    (only,) = batch
+    return only

@@ -13,7 +13,10 @@ def read_log(log: Path) -> list[dict[str, float]]:
     """The measurements of a run, one a step; of a step that was done again after a resume, the later one."""
     by_step = {}
     for line in log.read_text(encoding="utf-8").splitlines():
-        record = json.loads(line)
+        try:
+            record = json.loads(line)
+        except ValueError:  # cut by a crash; the resumed run did that step again
+            continue
         by_step[record["step"]] = record
     return [by_step[step] for step in sorted(by_step)]
 

@@ -2,18 +2,18 @@
 
 import json
 import shutil
-from collections import Counter
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 import assistant
 from assistant import release
-from assistant.base_model import EMBEDDED, GEMMA_NOTICE
+from assistant.base_model import EMBEDDED, GEMMA_NOTICE, Base
 from assistant.files import atomic_folder, sha256, write_text
 from assistant.release import DataFile, Release
 from assistant.sampling import Sampling
+from assistant.template import Rendered
 from train.curves import plot_losses
 from train.fit import Fitted
 
@@ -39,12 +39,11 @@ def make_release(fitted: Fitted) -> Release:
             sampling=sampling,
         )
         release.write(place, record)
-        plot_losses(run.folder / "log.jsonl", place / "loss.png", title=run.name)
-        write_text(place / "README.md", model_card(record))
+        plot_losses(run.log, place / "loss.png", title=run.name)
         if run.base == EMBEDDED:
             write_text(place / "NOTICE", GEMMA_NOTICE)
         else:
-            _copy_notices(fitted.base.folder, place)
+            _copy_notices(fitted.base, place)
     return record
 
 
@@ -56,8 +55,6 @@ def _save_adapter(fitted: Fitted, place: Path) -> None:
     config = json.loads(config_file.read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = fitted.run.base
     write_text(config_file, json.dumps(config, indent=2, sort_keys=True) + "\n")
-    from safetensors.torch import load_file
-
     tensors = load_file(place / release.ADAPTER)
     save_file(
         {name: tensor.to(torch.bfloat16) for name, tensor in tensors.items()},
@@ -67,24 +64,20 @@ def _save_adapter(fitted: Fitted, place: Path) -> None:
 
 
 def _data_files(fitted: Fitted) -> list[DataFile]:
-    counts: Counter[str] = Counter()
-    tokens: Counter[str] = Counter()
-    supervised: Counter[str] = Counter()
-    for dialogue in fitted.dialogues:
-        file = dialogue.where.rpartition(":")[0]
-        rendered = fitted.template.render(dialogue.messages)
-        counts[file] += 1
-        tokens[file] += len(rendered.ids)
-        supervised[file] += rendered.supervised
+    """What was learnt from, file by file: cut dialogues as cut, those from which nothing is learnt not counted."""
+    examples = fitted.examples
+    by_file: dict[str, list[Rendered]] = {file: [] for file in fitted.run.files}
+    for file, rendered in zip(examples.files, examples.rendered, strict=True):
+        by_file[file].append(rendered)
     return [
         DataFile(
             name=Path(file).name,
-            sha256=digest,
-            dialogues=counts[file],
-            tokens=tokens[file],
-            supervised_tokens=supervised[file],
+            sha256=fitted.run.files[file],
+            dialogues=len(rendered),
+            tokens=sum(len(example.ids) for example in rendered),
+            supervised_tokens=sum(example.supervised for example in rendered),
         )
-        for file, digest in fitted.run.files.items()
+        for file, rendered in by_file.items()
     ]
 
 
@@ -94,57 +87,7 @@ def _without_folder(line: str) -> str:
     return f"{Path(place).name}: {rest}"
 
 
-def _copy_notices(source: Path, place: Path) -> None:
+def _copy_notices(base: Base, place: Path) -> None:
+    source = base.gguf.parent if base.gguf is not None else base.folder
     for file in [*source.glob("LICENSE*"), *source.glob("NOTICE*")]:
         shutil.copyfile(file, place / f"BASE_{file.name}")
-
-
-def model_card(record: Release) -> str:
-    """The release's README in the Hub's format."""
-    base = Path(record.base).name if record.base.startswith("/") else record.base
-    licence = "gemma" if record.base == EMBEDDED else "other"
-    dialogues = sum(file.dialogues for file in record.data)
-    rows = "\n".join(
-        f"| {file.name} | {file.dialogues} | {file.tokens:,} | {file.supervised_tokens:,} | `{file.sha256[:12]}` |"
-        for file in record.data
-    )
-    recipe = "\n".join(f"| {name} | {value} |" for name, value in record.recipe.items())
-    scores = "\n".join(f"| {name} | {value} |" for name, value in record.scores.items()) or "| not measured | |"
-    return f"""---
-license: {licence}
-base_model: {base}
-library_name: peft
-pipeline_tag: text-generation
-tags: [thousand, lima, lora]
-language: en
----
-
-# {record.name}
-
-A chat assistant made with [Thousand](https://pypi.org/project/thousand-assistant/) {record.version}, {record.created:%Y-%m-%d}:
-`{base}` fine-tuned with LoRA on {dialogues} dialogues, loss on the assistant's tokens only.
-
-It has the manner of an assistant, and the knowledge of its base model: it can be wrong about facts, and should not be
-relied on for medical, legal or money matters.
-
-Every answer ends with the token {record.template["stop_id"]} (rule: {record.template["stop_rule"]}).
-Turns are marked as in the {record.template["family"]} family.
-
-## Data
-
-| file | dialogues | tokens | supervised | sha256 |
-|---|---|---|---|---|
-{rows}
-
-## Scores
-
-| measure | value |
-|---|---|
-{scores}
-
-## Recipe
-
-| number | value |
-|---|---|
-{recipe}
-"""

@@ -7,7 +7,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import AutoModelForCausalLM
 
-from assistant.base_model import quiet_transformers
+from assistant.base_model import loading, quiet_transformers
 from assistant.errors import ThousandError
 from assistant.template import IGNORE
 from train.recipe import Recipe
@@ -25,7 +25,8 @@ def load_for_training(folder: Path, recipe: Recipe, dtype: torch.dtype) -> PeftM
     """The base model in `folder` with fresh float32 LoRA factors on every linear layer but the head, and residual dropout."""
     quiet_transformers()
     torch.manual_seed(recipe.seed)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=False, use_safetensors=True)
+    with loading(folder):
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=False, use_safetensors=True)
     model.config.use_cache = False
     config = LoraConfig(
         r=recipe.lora_rank,
@@ -72,10 +73,10 @@ def add_residual_dropout(model: PeftModel, top: float) -> None:
     layers = _decoder_layers(model)
     for layer, rate in zip(layers, dropout_ramp(top, len(layers)), strict=True):
         for end in _branch_ends(layer):
-            end.register_forward_hook(_dropout_hook(rate))
+            end.register_forward_hook(_Dropout(rate))
 
 
-class _dropout_hook:
+class _Dropout:
     """A forward hook that drops out a module's output; its rate stays readable."""
 
     def __init__(self, rate: float) -> None:

@@ -28,7 +28,7 @@ class Recipe(BaseModel):
     """A dialogue longer than this is cut at a turn boundary, and reported."""
     adam_beta1: float = Field(0.9, ge=0, lt=1)
     adam_beta2: float = Field(0.95, ge=0, lt=1)
-    weight_decay: float = Field(0.1, ge=0)
+    weight_decay: float = Field(0.1, ge=0, le=10)
     max_grad_norm: float = Field(1.0, gt=0)
     residual_dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout on the residual branches: 0 at the bottom layer, rising linearly to this at the top."""
@@ -98,7 +98,7 @@ def changed(recipe: Recipe, changes: Sequence[str]) -> Recipe:
         if not equals:
             raise ThousandError(f"{change!r} is no NAME=VALUE.")
         if name not in values or name == "preset":
-            near = get_close_matches(name, values, n=1)
+            near = get_close_matches(name, set(values) - {"preset"}, n=1)
             raise ThousandError(
                 f"A recipe has no number {name!r}"
                 + (f"; did you mean {near[0]}?" if near else f"; there are {', '.join(values)}.")

@@ -7,13 +7,14 @@ from typing import Literal, Protocol
 
 from tokenizers.decoders import DecodeStream
 
+from assistant.errors import ThousandError
 from assistant.sampling import Sampling
 from assistant.template import Template
 
 FinishReason = Literal["stop", "length"]
 
 
-class EngineError(Exception):
+class EngineError(ThousandError):
     """An engine failed in the middle of its work; the message is for the log and, in short, for the client."""
 
 

@@ -5,7 +5,9 @@ a listener that asks for no key, so it gets a Unix socket in a folder that only 
 connection of a stream is what cancels its work between two tokens.
 """
 
+import ctypes
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
@@ -14,7 +16,6 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import httpx
-import xllamacpp
 from filelock import FileLock
 
 from assistant import base_model, gguf_merge, release
@@ -26,6 +27,22 @@ from assistant.sampling import Sampling
 from assistant.settings import settings
 from assistant.template import Template
 from serve.engines.base import Delta, EngineError, Finish, FinishReason, TokenText
+
+
+def _load_openmp() -> None:
+    """xllamacpp links the system's libgomp, which a bare machine may lack; PyTorch brings one."""
+    try:
+        ctypes.CDLL("libgomp.so.1")
+    except OSError:
+        found = importlib.util.find_spec("torch")
+        if found is not None and found.origin is not None:
+            own = Path(found.origin).parent / "lib" / "libgomp.so.1"
+            if own.exists():
+                ctypes.CDLL(str(own))
+
+
+_load_openmp()
+import xllamacpp  # noqa: E402
 
 PENALTY_WINDOW = 256
 """How many last tokens llama.cpp's repetition penalty looks at; it counts prompt tokens too."""
@@ -84,7 +101,7 @@ class LlamaCpp:
         parameters.n_ctx = context * slots
         parameters.n_parallel = slots
         parameters.n_batch = parameters.n_ubatch = BATCH
-        parameters.cpuparams.n_threads = threads or os.cpu_count() or 1
+        parameters.cpuparams.n_threads = threads or len(os.sched_getaffinity(0))
         parameters.swa_full = True  # else the prefix of an earlier turn cannot be used again
         parameters.cache_ram_mib = 0
         parameters.fit_params = False
@@ -95,9 +112,7 @@ class LlamaCpp:
             self._server = xllamacpp.Server(parameters)
         except RuntimeError as error:
             shutil.rmtree(self._folder, ignore_errors=True)
-            raise ThousandError(
-                f"llama.cpp cannot load {gguf}: {error}. Remove the file to have it made again."
-            ) from None
+            raise ThousandError(f"llama.cpp cannot load {gguf}: {error}.") from None
         self._client = httpx.AsyncClient(
             transport=httpx.AsyncHTTPTransport(uds=str(socket), limits=httpx.Limits(max_connections=None)),
             base_url="http://engine",

@@ -18,7 +18,10 @@ from assistant.base_model import Base
 from assistant.release import Release
 from assistant.sampling import Sampling
 from assistant.template import Template
-from serve.engines.base import Delta, Finish, FinishReason, TokenText
+from serve.engines.base import Delta, EngineError, Finish, FinishReason, TokenText
+
+PREFILL = 256
+"""Prompt tokens read at a time; a client that leaves meanwhile waits for one such batch at most."""
 
 Put = Callable[[Delta | Finish | BaseException], None]
 
@@ -88,32 +91,36 @@ class PyTorch:
 
     async def stream(self, prompt: Sequence[int], sampling: Sampling) -> AsyncIterator[Delta | Finish]:
         """See Engine."""
-        async with self._turn:
-            loop = asyncio.get_running_loop()
-            queue: asyncio.Queue[Delta | Finish | BaseException] = asyncio.Queue()
-            left = threading.Event()
+        loop = asyncio.get_running_loop()
+        queue: asyncio.Queue[Delta | Finish | BaseException] = asyncio.Queue()
+        left, started = threading.Event(), asyncio.Event()
 
-            def put(item: Delta | Finish | BaseException) -> None:
-                loop.call_soon_threadsafe(queue.put_nowait, item)
+        def put(item: Delta | Finish | BaseException) -> None:
+            loop.call_soon_threadsafe(queue.put_nowait, item)
 
-            def work() -> None:
+        async def work() -> None:
+            # The turn is held while tokens are made, not while they are read: a slow reader keeps nobody waiting.
+            async with self._turn:
+                started.set()
                 try:
-                    self._generate(prompt, sampling, put, left)
-                except BaseException as error:
-                    put(error)
+                    await asyncio.to_thread(self._generate, prompt, sampling, put, left)
+                except Exception as error:
+                    put(EngineError(f"the model failed: {error}"))
 
-            task = asyncio.create_task(asyncio.to_thread(work))
-            try:
-                while True:
-                    item = await queue.get()
-                    if isinstance(item, BaseException):
-                        raise item
-                    yield item
-                    if isinstance(item, Finish):
-                        return
-            finally:
-                left.set()
-                await asyncio.shield(task)
+        task = asyncio.create_task(work())
+        try:
+            while True:
+                item = await queue.get()
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+                if isinstance(item, Finish):
+                    return
+        finally:
+            left.set()
+            if not started.is_set():
+                task.cancel()
+            await asyncio.shield(asyncio.wait({task}))
 
     @torch.inference_mode()
     def _generate(self, prompt: Sequence[int], sampling: Sampling, put: Put, left: threading.Event) -> None:
@@ -124,10 +131,15 @@ class PyTorch:
             random.manual_seed(sampling.seed)
         text = TokenText(self._template)
         cache = DynamicCache(config=self._model.config)
-        ids = torch.tensor([list(prompt)], device=self._device)
+        for start in range(0, len(prompt) - 1, PREFILL):
+            if left.is_set():
+                return
+            part = torch.tensor([list(prompt[start : min(start + PREFILL, len(prompt) - 1)])], device=self._device)
+            self._model(input_ids=part, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        ids = torch.tensor([list(prompt[-1:])], device=self._device)
         generated: list[int] = []
         reason: FinishReason = "length"
-        while len(generated) < sampling.max_tokens:
+        while len(generated) < sampling.max_tokens and not left.is_set():
             logits = self._model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[0, -1]
             if left.is_set():
                 return

@@ -52,8 +52,9 @@ def _messages(history: list[dict[str, Any]], message: str, system: str) -> list[
     """The conversation as messages; a question that got no answer is left out."""
     turns = [Message(role="system", content=system)] if system.strip() else []
     for asked, given in pairwise(history):
-        if (asked["role"], given["role"]) == ("user", "assistant"):
-            turns += [Message(role=turn["role"], content=_text(turn["content"])) for turn in (asked, given)]
+        texts = _text(asked["content"]), _text(given["content"])
+        if (asked["role"], given["role"]) == ("user", "assistant") and all(text.strip() for text in texts):
+            turns += [Message(role="user", content=texts[0]), Message(role="assistant", content=texts[1])]
     return [*turns, Message(role="user", content=message)]
 
 
@@ -92,12 +93,12 @@ def build_page(chat: Chat) -> gradio.ChatInterface:
     async def answer(
         message: str,
         history: list[dict[str, Any]],
-        system: str = "",
+        system: str | None = "",
         temperature: float = defaults.temperature,
         top_p: float = defaults.top_p,
         repetition_penalty: float = defaults.repetition_penalty,
         max_tokens: float = defaults.max_tokens,
-        seed: str = "",
+        seed: str | None = "",
     ) -> AsyncGenerator[str, None]:
         """One answer to `message` after `history`; each value is the whole answer so far."""
         try:
@@ -106,9 +107,9 @@ def build_page(chat: Chat) -> gradio.ChatInterface:
                 top_p=top_p,
                 repetition_penalty=repetition_penalty,
                 max_tokens=int(max_tokens),
-                seed=seed.strip() or None,
+                seed=(seed or "").strip() or None,
             )
-            turn = chat.turn(_messages(history, message, system), sampling)
+            turn = chat.turn(_messages(history, message, system or ""), sampling)
         except ValidationError as error:
             _tell(validation_sentence(error))
             return

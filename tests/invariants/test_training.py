@@ -22,9 +22,9 @@ from assistant.template import IGNORE, Rendered, Template
 from tests.conftest import Command
 from train.batches import MicroBatches, check_supervised, plan, render_all
 from train.curves import read_log
-from train.fit import runs_folder
 from train.model import dropout_ramp, load_for_training, supervised_loss
 from train.recipe import PRESETS, preset
+from train.run import runs_folder
 
 
 def train(thousand: Command, base: Path, data: Path, name: str, *changes: str) -> Path:
@@ -144,6 +144,7 @@ def test_a_data_file_that_changed_is_not_resumed_from(
     thousand: Command, home: Path, tiny_base: Path, dialogues_file: Path
 ) -> None:
     train(thousand, tiny_base, dialogues_file, "first", "epochs=1")
+    shutil.rmtree(release.path("first"))  # as if it had been killed before the end
     dialogues_file.write_text(dialogues_file.read_text() + "\n")
     result = thousand("train", "--resume", "first")
     assert result.code == 1
@@ -201,8 +202,26 @@ def test_truth_5_nothing_or_everything_supervised_refuses_to_start(
     result = thousand("train", "--base", tiny_base, "--data", only_questions, "--name", "nothing")
     assert result.code == 1
     assert "Nothing is supervised" in result.err
+    assert not (runs_folder() / "nothing").exists(), "the name is free for another try"
     with pytest.raises(ThousandError, match="Every token is supervised"):
         check_supervised([Rendered([1, 2], [2, 3], [2])])
+
+
+def test_a_half_written_checkpoint_and_a_torn_log_line_do_not_block_resuming(
+    thousand: Command, home: Path, tiny_base: Path, dialogues_file: Path
+) -> None:
+    whole = weights(train(thousand, tiny_base, dialogues_file, "torn", "epochs=4", "dialogues_per_step=4"))
+    losses = [line["loss"] for line in log_of("torn")]
+    shutil.rmtree(release.path("torn"))
+    run = runs_folder() / "torn"
+    last = max((run / "checkpoints").iterdir(), key=lambda path: int(path.name.rpartition("-")[2]))
+    (last / "trainer_state.json").unlink()
+    log = (run / "log.jsonl").read_text()
+    (run / "log.jsonl").write_text(log[:-20])
+    result = thousand("train", "--resume", "torn")
+    assert result.code == 0, result.err
+    assert [line["loss"] for line in log_of("torn")] == losses
+    assert largest_difference(weights(release.path("torn")), whole) == 0
 
 
 def test_the_residual_dropout_ramp_is_the_papers(tiny_base: Path) -> None:

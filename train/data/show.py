@@ -3,7 +3,7 @@
 from rich.text import Text
 
 from assistant.dialogue import Dialogue
-from assistant.template import IGNORE, Template
+from assistant.template import Template
 
 
 def _visible(template: Template, token_id: int) -> str:
@@ -23,7 +23,7 @@ def show(dialogue: Dialogue, template: Template) -> Text:
         text.append(_visible(template, token_id), style="green" if supervised else "dim")
         text.append("|", style="bright_black")
         label = rendered.labels[position]
-        if label == template.stop_id != IGNORE:
+        if label == template.stop_id:
             text.append(_visible(template, label), style="bold red")
             text.append("|", style="bright_black")
     share = rendered.supervised / len(rendered.ids)
