@@ -79,10 +79,12 @@ def folder() -> Path:
 
 def path(name: str, say: Say = base_model.quiet) -> Path:
     """The folder of an installed release. Raises ThousandError naming the nearest one when there is none."""
-    install_bundled(say)
     place = folder() / name
-    if NAME.fullmatch(name) and (place / RECORD).exists():
-        return place
+    if NAME.fullmatch(name):
+        if not (place / RECORD).exists() and name in bundled_names():
+            install_bundled(say)
+        if (place / RECORD).exists():
+            return place
     near = get_close_matches(name, names(), n=1)
     hint = f"did you mean {near[0]}?" if near else "see: thousand releases list"
     raise ThousandError(f"There is no release {name!r}; {hint}")
@@ -148,17 +150,22 @@ def _install(source: Path, say: Say) -> None:
         save_tokenizer(temporary, base.folder, release.sampling)
 
 
+def bundled_names() -> list[str]:
+    """The names of the releases that come along, installed or not."""
+    return sorted(source.name for source in bundled("releases").iterdir() if (source / RECORD).exists())
+
+
 def install_bundled(say: Say = base_model.quiet) -> None:
     """Put the release that comes along into the registry, once; without any current release it becomes the current one."""
     try:
         folder().mkdir(parents=True, exist_ok=True)
         with FileLock(folder() / "registry.lock"):
-            sources = [source for source in sorted(bundled("releases").iterdir()) if (source / RECORD).exists()]
-            for source in sources:
-                if not (folder() / source.name).exists():
-                    _install(source, say)
-            if sources and not _history():
-                _write_history([sources[-1].name])
+            names = bundled_names()
+            for name in names:
+                if not (folder() / name).exists():
+                    _install(bundled("releases") / name, say)
+            if names and not _history():
+                _write_history([names[-1]])
     except OSError as error:
         raise base_model.disk_error(error, folder()) from error
 
@@ -202,8 +209,10 @@ def current_or_none() -> str | None:
 
 def current(say: Say = base_model.quiet) -> str:
     """The name of the release that chats. Raises ThousandError when there is none."""
-    install_bundled(say)
     chosen = current_or_none()
+    if chosen is None:
+        install_bundled(say)
+        chosen = current_or_none()
     if chosen is not None:
         return chosen
     made = names()

@@ -57,8 +57,7 @@ def new_run(name: str, base: Base, recipe: Recipe, files: Sequence[Path]) -> Run
         )
     digests = {str(file): sha256(file) for file in files}
     run = Run(name=name, base=base.name, base_checksum=base.checksum, recipe=recipe, files=digests)
-    release.install_bundled()
-    if run.folder.exists() or (release.folder() / name).exists():
+    if run.folder.exists() or (release.folder() / name).exists() or name in release.bundled_names():
         raise ThousandError(
             f"There is a run or a release named {name!r} already; choose another --name, or: thousand train --resume {name}"
         )
