@@ -120,6 +120,8 @@ def _unpack_embedded(say: Say) -> Base:
     with FileLock(home / "unpack.lock"):
         if not target.exists():
             say(f"Unpacking the base model into {target.parent} (once)")
+            for left_over in target.parent.glob(f".{target.name}.*"):  # of a process that was killed
+                left_over.unlink()
             with atomic_path(target) as temporary:
                 _copy_chunks(temporary)
     notice = target.parent / "NOTICE"

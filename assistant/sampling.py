@@ -10,8 +10,9 @@ Stop = Annotated[str, Field(min_length=1, max_length=200)]
 class Sampling(BaseModel):
     """Settings of one answer's generation. Every value means what it says: 0 is 0, not "use the default".
 
-    The defaults are the paper's (Zhou et al. 2023, section 4.1: nucleus p 0.9, temperature 0.7, repetition
-    penalty 1.2 after Keskar et al. 2019, at most 2,048 tokens); a release may carry its own.
+    The defaults are the paper's (Zhou et al. 2023, section 4.1: nucleus p 0.9, temperature 0.7, at most 2,048 tokens)
+    but for the repetition penalty (after Keskar et al. 2019): 1.1 in place of 1.2, because it costs a small model what
+    was said earlier (docs/log.md). A release may carry its own.
     Raises pydantic.ValidationError for a value outside its range.
     """
 
@@ -27,7 +28,7 @@ class Sampling(BaseModel):
         description="Nucleus sampling: draw from the smallest set of tokens whose probabilities sum to this; 1 is all of them.",
     )
     repetition_penalty: float = Field(
-        1.2, ge=1, le=2, description="Divides the score of tokens that were used lately; 1 is none."
+        1.1, ge=1, le=2, description="Divides the score of tokens that were used lately; 1 is none."
     )
     max_tokens: int = Field(2048, ge=1, le=32768, description="The longest answer, in tokens.")
     stop: tuple[Stop, ...] = Field(

@@ -53,7 +53,7 @@ def test_release_and_base_side_by_side_on_a_page(thousand: Command, real_home: P
     assert result.code == 0, result.err
     assert "stopped" in result.out
     text = page.read_text()
-    assert text.count("**gemma3-270m**") == 2
+    assert text.count("**base model gemma3-270m**") == 2
     assert text.count(f"**{before.name}**") == 2
     assert release.read(release.path(before.name)) == before, "scores on other prompts are not the release's dev scores"
 

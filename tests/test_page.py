@@ -74,7 +74,10 @@ def test_a_conversation_whose_third_answer_sees_the_first_turn_and_which_outlive
     setting(page, "Repetition penalty", "1.1")
     for count, question in enumerate(QUESTIONS, 1):
         assert ask(page, question, count).strip()
+    saved = "Object.entries(localStorage).find(([key]) => key.startsWith('_saved'))[1]"
+    before = page.evaluate(saved)
     assert "Ada" in ask(page, "Tell me my name, please.", 3)
+    page.wait_for_function(f"before => {saved} !== before", arg=before)
     if shots := os.environ.get("SCREENSHOTS"):
         page.screenshot(path=Path(shots) / "chat.png")
     page.reload()

@@ -181,6 +181,7 @@ def test_a_tokenizer_without_known_turn_tokens_is_refused(tmp_path: Path) -> Non
 
 def test_a_tokenizer_that_builds_control_tokens_from_text_is_refused(tmp_path: Path) -> None:
     tokenizer = make_tokenizer()
+    save_tokenizer(tmp_path, tokenizer)
     word = "why"
     assert tokenizer.encode(word, add_special_tokens=False).tokens == [word]
     state = json.loads(tokenizer.to_str())

@@ -12,7 +12,10 @@ from contextlib import aclosing
 from itertools import pairwise
 from typing import Any
 
+from assistant.settings import settings
+
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ.setdefault("GRADIO_TEMP_DIR", str(settings().home / "gradio"))
 import gradio
 from fastapi import FastAPI
 from filelock import FileLock
@@ -22,7 +25,6 @@ from assistant.dialogue import Message
 from assistant.errors import validation_sentence
 from assistant.files import write_text
 from assistant.sampling import Sampling
-from assistant.settings import settings
 from serve.chat import Busy, Chat, Refused
 from serve.engines.base import EngineError
 
