@@ -4,7 +4,11 @@ import json
 import re
 from functools import cache
 
+import regex
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+REGEX_SECONDS = 1.0
+"""A pattern that has not matched by then is taken not to match: some patterns would try for hours on some answers."""
 
 _BULLET = re.compile(r"^\s*(?:[-*•]|\d+[.)])\s", re.MULTILINE)
 
@@ -23,6 +27,13 @@ def _is_json(text: str) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
+
+
+def _matches(pattern: str, answer: str) -> bool:
+    try:
+        return regex.search(pattern, answer, timeout=REGEX_SECONDS) is not None
+    except TimeoutError:
+        return False
 
 
 class Checks(BaseModel):
@@ -69,8 +80,8 @@ class Checks(BaseModel):
             raise ValueError("is empty")
         for pattern in [patterns] if isinstance(patterns, str) else patterns or []:
             try:
-                re.compile(pattern)
-            except re.error as error:
+                regex.compile(pattern)
+            except regex.error as error:
                 raise ValueError(f"not a regular expression: {pattern!r}: {error}") from None
         return patterns
 
@@ -88,7 +99,7 @@ class Checks(BaseModel):
             "not_contains": self.not_contains is None or not any(map(has, self.not_contains)),
             "max_words": self.max_words is None or words <= self.max_words,
             "min_words": self.min_words is None or words >= self.min_words,
-            "regex": all(re.search(pattern, answer) for pattern in patterns),
+            "regex": all(_matches(pattern, answer) for pattern in patterns),
             "is_json": self.is_json is None or _is_json(answer) == self.is_json,
             "ends_with": self.ends_with is None or answer.strip().endswith(self.ends_with),
             "n_bullets": self.n_bullets is None or len(_BULLET.findall(answer)) == self.n_bullets,

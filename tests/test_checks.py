@@ -32,3 +32,7 @@ def test_a_check_tells_good_from_bad(checks: dict[str, Any], good: str, bad: str
 def test_a_check_that_means_nothing_is_refused(checks: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Checks.model_validate(checks)
+
+
+def test_a_pattern_that_would_try_for_hours_counts_as_not_matched() -> None:
+    assert Checks(regex=r"\A(?:a|aa)+\Z").failed("a" * 60 + "b") == ["regex"]
