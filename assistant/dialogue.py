@@ -5,23 +5,20 @@ One line of a `.jsonl` file is one dialogue:
     {"id": "stem-0001", "messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}
 """
 
-import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from assistant.checks import Checks
 from assistant.errors import BadData, ThousandError
-from assistant.files import write_text
+from assistant.jsonl import Record, read_records, repeated_ids
 
 Role = Literal["system", "user", "assistant"]
 
 HELD_OUT = frozenset({"dev", "test", "multiturn_test", "safety_test"})
 """Names of files that judge a model and so are never trained on."""
-
-MAX_LINE_BYTES = 4_000_000
 
 
 class Message(BaseModel):
@@ -60,20 +57,17 @@ def turn_order_problem(messages: Sequence[Message]) -> str | None:
     return None
 
 
-class Dialogue(BaseModel):
+class Dialogue(Record):
     """A conversation of one or more turns; it may end on a user turn (an odd length)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    PARTS: ClassVar = {"messages": Message, "checks": Checks}
 
-    id: str | None = Field(None, min_length=1, max_length=200)
-    source: str | None = None
-    topic: str | None = None
-    messages: tuple[Message, ...]
-    license: str | None = None
-    checks: Checks | None = None
-    """What the last answer must satisfy, where the prompt asks for something a program can decide."""
-
-    _where: str = PrivateAttr("")
+    messages: tuple[Message, ...] = Field(
+        description="An optional system message, then user and assistant in turn, beginning with the user."
+    )
+    checks: Checks | None = Field(
+        None, description="What the last answer must satisfy, where the prompt asks for something a program can decide."
+    )
 
     @field_validator("messages")
     @classmethod
@@ -84,88 +78,9 @@ class Dialogue(BaseModel):
         return messages
 
     @property
-    def where(self) -> str:
-        """`file:line` of a dialogue that was read from a file, else its id."""
-        return self._where or self.id or "dialogue"
-
-    @property
     def answers(self) -> list[str]:
         """The contents of the assistant's turns."""
         return [message.content for message in self.messages if message.role == "assistant"]
-
-
-def _reasons(error: ValidationError) -> Iterator[str]:
-    for item in error.errors():
-        place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in item["loc"]).lstrip(".")
-        if item["type"] == "extra_forbidden":
-            known = ", ".join(
-                Message.model_fields
-                if place.startswith("messages[")
-                else Checks.model_fields
-                if place.startswith("checks.")
-                else Dialogue.model_fields
-            )
-            yield f"{place}: unknown field; known are {known}"
-        elif item["type"] == "missing":
-            yield f"{place}: is missing"
-        elif item["type"] == "literal_error":
-            yield f"{place}: is {item['input']!r}; it must be {item['ctx']['expected']}"
-        else:
-            yield f"{place}: {item['msg'].removeprefix('Value error, ')}" if place else item["msg"]
-
-
-def _parse(line: bytes) -> Dialogue:
-    """One line as a Dialogue. Raises ValueError with every reason, one a line of its message."""
-    if len(line) > MAX_LINE_BYTES:
-        raise ValueError(f"the line has {len(line) / 1e6:.1f} MB; a dialogue may have {MAX_LINE_BYTES / 1e6:.0f} MB")
-    try:
-        text = line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"not UTF-8: byte {error.start + 1} of the line is 0x{line[error.start]:02x}; save the file as UTF-8"
-        ) from None
-    try:
-        value = json.loads(text)
-    except RecursionError:
-        raise ValueError("not JSON: nested too deeply") from None
-    except ValueError as error:
-        raise ValueError(f"not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"is a JSON {type(value).__name__}; a dialogue is an object with `messages`")
-    try:
-        return Dialogue.model_validate(value)
-    except ValidationError as error:
-        raise ValueError("\n".join(_reasons(error))) from None
-
-
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            stripped = (line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line).strip()
-            if stripped:
-                yield number, stripped
-
-
-def read_jsonl(path: Path, problems: list[str]) -> list[Dialogue]:
-    """The dialogues of one file; every bad line is added to `problems` as `file:line: reason`."""
-    found: list[Dialogue] = []
-    before = len(problems)
-    try:
-        for number, line in _lines(path):
-            where = f"{path}:{number}"
-            try:
-                dialogue = _parse(line)
-            except ValueError as error:
-                problems.extend(f"{where}: {reason}" for reason in str(error).split("\n"))
-                continue
-            dialogue._where = where
-            found.append(dialogue)
-    except OSError as error:
-        problems.append(f"{path}: cannot be read: {error.strerror}")
-        return []
-    if not found and len(problems) == before:
-        problems.append(f"{path}: holds no dialogue")
-    return found
 
 
 def data_files(sources: Iterable[Path], held_out: bool = False) -> list[Path]:
@@ -202,23 +117,11 @@ def read_dialogues(sources: Iterable[Path], held_out: bool = False) -> list[Dial
     problems: list[str] = []
     dialogues: list[Dialogue] = []
     for path in data_files(sources, held_out):
-        dialogues.extend(read_jsonl(path, problems))
-    first_place: dict[str, str] = {}
-    for dialogue in dialogues:
-        if dialogue.id is None:
-            continue
-        if dialogue.id in first_place:
-            problems.append(f"{dialogue.where}: id {dialogue.id!r} is already used at {first_place[dialogue.id]}")
-        else:
-            first_place[dialogue.id] = dialogue.where
+        dialogues.extend(read_records(path, Dialogue, problems))
+    problems.extend(repeated_ids(dialogues))
     if problems:
         raise BadData(problems)
     return dialogues
-
-
-def write_jsonl(path: Path, dialogues: Iterable[Dialogue]) -> None:
-    """Write dialogues, one a line, atomically."""
-    write_text(path, "".join(dialogue.model_dump_json(exclude_none=True) + "\n" for dialogue in dialogues))
 
 
 def find(dialogues: Iterable[Dialogue], identifier: str) -> Dialogue:

@@ -10,8 +10,9 @@ from typing import Any
 from rich.table import Table
 
 from assistant import release
-from assistant.dialogue import Dialogue, read_jsonl
+from assistant.dialogue import Dialogue
 from assistant.errors import BadData, ThousandError
+from assistant.jsonl import read_records
 from assistant.sampling import Sampling
 from assistant.settings import bundled
 from serve.chat import Chat, Refused
@@ -36,7 +37,7 @@ def read_prompts(path: Path | None = None) -> list[Dialogue]:
     """The dev prompts of a file, by default those that come along. Raises BadData with every bad line."""
     file = path or bundled("dialogues") / "dev.jsonl"
     problems: list[str] = []
-    prompts = read_jsonl(file, problems)
+    prompts = read_records(file, Dialogue, problems)
     if problems:
         raise BadData(problems)
     return prompts

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from assistant.dialogue import Dialogue, Message, read_dialogues, write_jsonl
+from assistant.dialogue import Dialogue, Message, read_dialogues
 from assistant.errors import BadData
+from assistant.jsonl import write_records
 
 GOOD = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]}
 
@@ -103,6 +104,6 @@ def test_what_is_written_is_read_again_the_same(tmp_path: Path) -> None:
     dialogue = Dialogue(
         id="a", messages=(Message(role="user", content="Grüße 😀\u2028\n"), Message(role="assistant", content='"Hi"'))
     )
-    write_jsonl(tmp_path / "out.jsonl", [dialogue])
+    write_records(tmp_path / "out.jsonl", [dialogue])
     (again,) = read_dialogues([tmp_path / "out.jsonl"])
     assert again.model_dump() == dialogue.model_dump()
