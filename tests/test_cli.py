@@ -15,6 +15,10 @@ VERBS = [
     ["releases"],
     ["releases", "promote"],
     ["data", "show"],
+    ["data", "audit"],
+    ["data", "stats"],
+    ["data", "convert"],
+    ["data", "schema"],
     ["evaluate", "dev"],
 ]
 

@@ -1,0 +1,69 @@
+"""`thousand releases ...`: one short function per verb."""
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from assistant.console import out, say
+
+releases_app = typer.Typer(help="The releases on this machine, and which one chats.", no_args_is_help=True)
+
+
+@releases_app.command("list")
+def releases_list() -> None:
+    """All releases; a star marks the one that chats."""
+    from assistant import release
+
+    release.install_bundled(say)
+    names = release.names()
+    current = release.current_or_none()
+    table = Table("", "name", "made", "base", "dialogues", "recipe", "stops", box=None)
+    for name in names:
+        record = release.read(release.path(name))
+        stops = record.scores.get("dev", {}).get("stopped", {}).get("mean")
+        dialogues = sum(file.dialogues for file in record.data)
+        table.add_row(
+            "*" if name == current else "",
+            name,
+            f"{record.created:%Y-%m-%d %H:%M}",
+            record.base,
+            str(dialogues),
+            record.recipe["preset"],
+            "" if stops is None else f"{stops:.0%}",
+        )
+    out.print(table)
+    if not names:
+        out.print("There is no release yet; make one with: thousand train")
+
+
+@releases_app.command("show")
+def releases_show(
+    name: Annotated[str | None, typer.Argument(help="A release; the current one by default.")] = None,
+) -> None:
+    """Everything that is known of a release."""
+    from assistant import release
+
+    place = release.path(release.current(say) if name is None else name, say)
+    out.print(f"in {place}", style="dim", highlight=False, soft_wrap=True)
+    out.print_json(release.read(place).model_dump_json())
+
+
+@releases_app.command("promote")
+def releases_promote(name: str) -> None:
+    """Make a release the one that chats."""
+    from assistant import release
+
+    before = release.promote(name)
+    out.print(
+        f"{name} is current" + (f"; it replaces {before}. Back with: thousand releases rollback" if before else "."),
+        highlight=False,
+    )
+
+
+@releases_app.command("rollback")
+def releases_rollback() -> None:
+    """Go back to the release that chatted before."""
+    from assistant import release
+
+    out.print(f"{release.rollback()} is current again.", highlight=False)

@@ -1,0 +1,65 @@
+"""What the commands share: where they print, progress bars, and options that several take."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+out = Console()
+err = Console(stderr=True)
+
+EngineOption = Annotated[
+    Literal["auto", "llama.cpp", "transformers"], typer.Option(help="What runs the model; auto is llama.cpp on a CPU.")
+]
+Advance = Callable[[int, int, str], None]
+ContextOption = Annotated[int, typer.Option(min=64, max=32768, help="Tokens a conversation and its answer may have.")]
+ReleaseOption = Annotated[str | None, typer.Option(help="A release by name; the current one by default.")]
+DataOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="A .jsonl file or a folder of them; may be given several times. By default the data that comes along."
+    ),
+]
+
+
+def say(line: str) -> None:
+    err.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def bar(label: str) -> Iterator[Advance]:
+    """A progress bar with time left; yields a function of (done, total, what stands beside the bar).
+
+    Where there is no terminal it prints about twenty lines in all.
+    """
+    if err.is_terminal:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[beside]}"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=err) as progress:
+            task = progress.add_task(label, total=None, beside="")
+            yield lambda done, total, beside: progress.update(task, completed=done, total=total, beside=beside)
+        return
+
+    def line(done: int, total: int, beside: str) -> None:
+        if done % max(1, total // 20) == 0 or done == total:
+            say(f"{label} {done}/{total} {beside}".rstrip())
+
+    yield line
+
+
+def merging(done: int, total: int) -> None:
+    if done in (total // 2, total):
+        say(f"merged {done} of {total} tensors")
+
+
+def minutes(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"

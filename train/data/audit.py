@@ -1,0 +1,92 @@
+"""`thousand data audit`: everything a program can find wrong with a data set."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.table import Table
+
+from assistant.dialogue import HELD_OUT
+from assistant.settings import bundled
+from train.data import form, near, wording
+from train.data.corpus import Entry, files_of, read_corpus
+from train.data.finding import Finding, Rule
+
+RULES = (
+    Rule("schema", "error", "lines that are no dialogue, ids used twice"),
+    *form.RULES,
+    *wording.RULES,
+    *near.RULES,
+)
+_ERRORS = frozenset(rule.name for rule in RULES if rule.level == "error")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an audit found, in the order of files and lines."""
+
+    findings: tuple[Finding, ...]
+    lines: int
+    """Lines that were looked at, bad ones left out."""
+    files: int
+
+    @property
+    def errors(self) -> int:
+        """How many findings must be mended."""
+        return sum(finding.rule in _ERRORS for finding in self.findings)
+
+
+def _held_out_that_come_along(files: Sequence[Path]) -> list[Entry]:
+    """The held-out sets to look for contamination with, where the given files have none of their own."""
+    if any(path.stem in HELD_OUT for path in files):
+        return []
+    return read_corpus(sorted(p for p in bundled("dialogues").glob("*.jsonl") if p.stem in HELD_OUT), [])
+
+
+def audit(sources: Sequence[Path], say: Callable[[str], None]) -> Report:
+    """Look at every line of the files and folders in `sources` with every rule; held-out sets are looked at too.
+
+    Where no held-out set is among the sources, those that come along are used to look for contamination.
+    Raises BadData when a source is missing or an empty folder.
+    """
+    files = files_of(sources)
+    problems: list[str] = []
+    entries = read_corpus(files, problems)
+    others = _held_out_that_come_along(files)
+    place = {path: number for number, path in enumerate(map(str, files))}
+    findings = [Finding(*_split(problem)) for problem in problems]
+    if entries:
+        say(f"{len(entries)} lines in {len(files)} files")
+        findings.extend(form.form(entries))
+        findings.extend(wording.wording(entries))
+        findings.extend(near.near([*others, *entries]))
+    ours = [finding for finding in findings if _file_of(finding) in place]
+    ours.sort(key=lambda finding: (place[_file_of(finding)], _line_of(finding)))
+    return Report(tuple(ours), len(entries), len(files))
+
+
+def _split(problem: str) -> tuple[str, str, str]:
+    where, _, what = problem.partition(": ")
+    return where, "schema", what
+
+
+def _line_of(finding: Finding) -> int:
+    number = finding.where.rpartition(":")[2]
+    return int(number) if number.isdigit() else 0
+
+
+def _file_of(finding: Finding) -> str:
+    head, _, number = finding.where.rpartition(":")
+    return head if number.isdigit() else finding.where
+
+
+def summary(report: Report) -> Table:
+    """Every rule with the number of its findings."""
+    counts = Counter(finding.rule for finding in report.findings)
+    table = Table("rule", "looks for", "level", "found", box=None)
+    table.columns[-1].justify = "right"
+    for rule in RULES:
+        style = None if not counts[rule.name] else "red" if rule.level == "error" else "yellow"
+        table.add_row(rule.name, rule.looks_for, rule.level, str(counts[rule.name]), style=style)
+    return table

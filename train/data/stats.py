@@ -1,0 +1,234 @@
+"""`thousand data stats`: numbers by which any two data sets can be compared."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from statistics import fmean, median, quantiles
+
+import numpy as np
+from markdown_it import MarkdownIt
+from numpy.typing import NDArray
+from rich.table import Table
+
+from assistant.errors import BadData
+from train.data.corpus import Entry, files_of, read_corpus
+from train.data.embedding import embed
+from train.data.near import words_of
+
+FORMS = ("prose", "numbered list", "bullets", "table", "code", "JSON", "short lines")
+BINS = (0, 20, 40, 70, 110, 150, 190, 230, 270)
+"""Lower edges of the length histogram, in words of an answer."""
+WINDOW = 10_000
+"""Words over which distinct n-grams are counted: their share falls with the length of a text, so it is fixed."""
+CHUNK = 1_000
+"""Words whose use of function words is compared with that of the whole."""
+
+_MARKDOWN = MarkdownIt("commonmark").enable("table")
+
+
+@dataclass(frozen=True)
+class Set:
+    """One data set, with what is computed of it once."""
+
+    name: str
+    entries: tuple[Entry, ...]
+    vectors: NDArray[np.float32]
+    """Embeddings of what the users ask, (lines, 384)."""
+    answer_tokens: dict[str, int]
+    """Tokens of the answers of each file."""
+
+    @property
+    def answers(self) -> list[str]:
+        """All answers, in the order of the lines."""
+        return [answer for entry in self.entries for answer in entry.answers]
+
+
+def read_set(source: Path, count_tokens: Callable[[str], int]) -> Set:
+    """The lines of one file or folder. Raises BadData when any line cannot be read."""
+    problems: list[str] = []
+    entries = read_corpus(files_of([source]), problems)
+    if problems:
+        raise BadData(problems)
+    tokens: Counter[str] = Counter()
+    for entry in entries:
+        tokens[entry.file] += sum(map(count_tokens, entry.answers))
+    return Set(source.stem, tuple(entries), embed([entry.asked for entry in entries]), dict(tokens))
+
+
+def form_of(answer: str) -> str:
+    """What an answer looks like: the first of FORMS, from the most to the least marked, that it has."""
+    if answer[:1] in "[{" and answer[-1:] in "]}":
+        return "JSON"
+    kinds = {token.type for token in _MARKDOWN.parse(answer)}
+    for kind, name in (("table_open", "table"), ("fence", "code"), ("ordered_list_open", "numbered list")):
+        if kind in kinds:
+            return name
+    if "bullet_list_open" in kinds:
+        return "bullets"
+    lines = [line for line in answer.split("\n") if line.strip()]
+    return "short lines" if len(lines) >= 3 and fmean(len(line.split()) for line in lines) < 12 else "prose"
+
+
+def mean_similarity(vectors: NDArray[np.float32]) -> float:
+    """The mean cosine of all pairs of unit vectors (n, d); lower means more different prompts."""
+    n = len(vectors)
+    return float((np.square(vectors.sum(axis=0)).sum() - n) / (n * (n - 1))) if n > 1 else float("nan")
+
+
+def nearest(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """For each unit vector the cosine of its nearest other one."""
+    cosines = vectors @ vectors.T
+    np.fill_diagonal(cosines, -1)
+    found: NDArray[np.float32] = cosines.max(axis=1)
+    return found
+
+
+def distinct(texts: Sequence[str], n: int) -> float:
+    """The share of different n-grams among all n-grams (Li et al. 2016, arXiv 1510.03055), mean over windows of 10,000 words."""
+    words = [word for text in texts for word in words_of(text)]
+    windows = [words[i : i + WINDOW] for i in range(0, max(1, len(words) - WINDOW + 1), WINDOW)]
+    shares = []
+    for window in windows:
+        grams = list(zip(*(window[i:] for i in range(n)), strict=False))
+        shares.append(len(set(grams)) / max(1, len(grams)))
+    return fmean(shares)
+
+
+def style_distance(answers: Sequence[str]) -> float:
+    """How far chunks of 1,000 words are from the whole in their use of function words; lower means a more uniform style.
+
+    The mean Jensen-Shannon distance (base 2, from 0 to 1) between the distribution over the English stop words of a chunk
+    of consecutive answers and that of all answers. Function words say who writes and not what about, which is why
+    authorship is told by them (Mosteller and Wallace 1963). NaN under two chunks.
+    """
+    from scipy.spatial.distance import jensenshannon
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+
+    column = {word: number for number, word in enumerate(sorted(ENGLISH_STOP_WORDS))}
+    words = [word for answer in answers for word in words_of(answer)]
+    chunks = [words[i : i + CHUNK] for i in range(0, len(words) - CHUNK + 1, CHUNK)]
+    if len(chunks) < 2:
+        return float("nan")
+    counts = np.zeros((len(chunks), len(column)))
+    for row, chunk in enumerate(chunks):
+        for word in chunk:
+            if word in column:
+                counts[row, column[word]] += 1
+    whole = counts.sum(axis=0)
+    return fmean(float(jensenshannon(row, whole, base=2)) for row in counts)
+
+
+def _lengths(answers: Sequence[str]) -> list[int]:
+    return [len(answer.split()) for answer in answers]
+
+
+def files_table(sets: Sequence[Set]) -> Table:
+    """One row a file: lines, user turns, answers, their words and tokens, lines with checks and with a system message."""
+    table = Table(
+        "file", "lines", "user turns", "topics", "prompt words", "answers", "words", "tokens", "under 40", "checks",
+        "system", box=None,
+    )  # fmt: skip
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for data in sets:
+        for file in dict.fromkeys(entry.file for entry in data.entries):
+            inside = [entry for entry in data.entries if entry.file == file]
+            lengths = _lengths([answer for entry in inside for answer in entry.answers])
+            table.add_row(
+                file,
+                str(len(inside)),
+                str(sum(len(entry.prompts) for entry in inside)),
+                str(len({entry.topic for entry in inside})),
+                f"{fmean(len(entry.asked.split()) for entry in inside):.0f}",
+                str(len(lengths)),
+                f"{fmean(lengths):.0f}" if lengths else "",
+                f"{data.answer_tokens[file]:,}" if lengths else "",
+                f"{sum(words < 40 for words in lengths) / len(lengths):.0%}" if lengths else "",
+                str(sum(entry.checks is not None for entry in inside)),
+                str(sum(entry.system is not None for entry in inside)),
+            )
+    return table
+
+
+def _numbers(data: Set) -> dict[str, str]:
+    answers = data.answers
+    lengths = _lengths(answers)
+    cut = quantiles(lengths, n=10) if len(lengths) > 1 else []
+    near = nearest(data.vectors)
+    rows = {
+        "lines": f"{len(data.entries):,}",
+        "mean cosine of two prompts": f"{mean_similarity(data.vectors):.3f}",
+        "mean cosine to the nearest prompt": f"{near.mean():.3f}",
+        "prompts with one nearer than 0.6": f"{(near > 0.6).mean():.1%}",
+    }
+    if answers:
+        rows |= {
+            "answers": f"{len(answers):,}",
+            "tokens in answers": f"{sum(data.answer_tokens.values()):,}",
+            "words in an answer, median": f"{median(lengths):.0f}",
+            "words in an answer, 10 to 90 %": f"{cut[0]:.0f} to {cut[-1]:.0f}" if cut else "",
+            "answers under 40 words": f"{sum(words < 40 for words in lengths) / len(lengths):.1%}",
+            **{f"distinct {n}-grams of answers": f"{distinct(answers, n):.3f}" for n in (1, 2, 3)},
+            "style distance of answers": f"{style_distance(answers):.3f}",
+            "words in a sentence": f"{fmean(_sentence_lengths(answers)):.1f}",
+        }
+    return rows
+
+
+def _sentence_lengths(answers: Sequence[str]) -> list[int]:
+    sentences = [part for answer in answers for part in re.split(r"(?<=[.!?])\s+|\n+", answer) if part.strip()]
+    return _lengths(sentences)
+
+
+def _side_by_side(title: str, columns: dict[str, dict[str, str]]) -> Table:
+    table = Table(title, *columns, box=None)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in dict.fromkeys(name for cells in columns.values() for name in cells):
+        table.add_row(row, *(cells.get(row, "") for cells in columns.values()))
+    return table
+
+
+def numbers_table(sets: Sequence[Set]) -> Table:
+    """Diversity of prompts, length and style of answers, one column a set."""
+    return _side_by_side("", {data.name: _numbers(data) for data in sets})
+
+
+def _shares(names: Sequence[str], found: Sequence[str]) -> dict[str, str]:
+    counts = Counter(found)
+    return {name: f"{counts[name] / max(1, len(found)):.1%}" for name in names}
+
+
+def forms_table(sets: Sequence[Set]) -> Table:
+    """The share of answers of each form, one column a set."""
+    return _side_by_side("form", {data.name: _shares(FORMS, [form_of(a) for a in data.answers]) for data in sets})
+
+
+def bin_names() -> list[str]:
+    """The names of the length bins."""
+    inner = [f"{low} to {high - 1}" for low, high in pairwise(BINS)]
+    return [*inner, f"{BINS[-1]} and more"]
+
+
+def lengths_table(sets: Sequence[Set]) -> Table:
+    """The share of answers of each length, one column a set."""
+    names = bin_names()
+
+    def name(words: int) -> str:
+        return names[int(np.searchsorted(BINS, words, side="right")) - 1]
+
+    return _side_by_side(
+        "words", {data.name: _shares(names, [name(n) for n in _lengths(data.answers)]) for data in sets}
+    )
+
+
+def topics_table(sets: Sequence[Set], most: int = 20) -> Table:
+    """The most frequent topics of each set with their counts."""
+    columns = {}
+    for data in sets:
+        counts = Counter(entry.topic for entry in data.entries if entry.topic).most_common(most)
+        columns[data.name] = {str(rank): f"{topic} {count}" for rank, (topic, count) in enumerate(counts, 1)}
+    return _side_by_side("topics", columns)
