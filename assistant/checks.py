@@ -13,17 +13,25 @@ REGEX_SECONDS = 1.0
 _BULLET = re.compile(r"^\s*(?:[-*•]|\d+[.)])\s", re.MULTILINE)
 
 
+_NO_SPACES = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]")
+"""Scripts written without spaces between words."""
+
+
 @cache
 def _phrase(phrase: str) -> re.Pattern[str]:
     """The phrase at word edges, whatever its case; an edge that is no letter or digit needs none."""
-    left = r"(?<!\w)" if phrase[0].isalnum() else ""
-    right = r"(?!\w)" if phrase[-1].isalnum() else ""
+    left = r"(?<!\w)" if phrase[0].isalnum() and not _NO_SPACES.match(phrase[0]) else ""
+    right = r"(?!\w)" if phrase[-1].isalnum() and not _NO_SPACES.match(phrase[-1]) else ""
     return re.compile(left + re.escape(phrase) + right, re.IGNORECASE)
+
+
+def _not_json(name: str) -> None:
+    raise ValueError(name)
 
 
 def _is_json(text: str) -> bool:
     try:
-        json.loads(text)
+        json.loads(text, parse_constant=_not_json)
     except (ValueError, RecursionError):
         return False
     return True

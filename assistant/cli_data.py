@@ -48,9 +48,16 @@ def data_stats(
     from train.data import stats
 
     template = Template.load(base_model.resolve(base, say).folder)
+    chosen = sources or [bundled("dialogues")]
+    names = [source.resolve().stem for source in chosen]
     sets = [
-        stats.read_set(source, lambda text: len(template.tokenizer.encode(text, add_special_tokens=False).ids))
-        for source in sources or [bundled("dialogues")]
+        stats.read_set(
+            source,
+            # Two sources of one name are told apart by where they are.
+            name if names.count(name) == 1 else str(source),
+            lambda text: len(template.tokenizer.encode(text, add_special_tokens=False).ids),
+        )
+        for source, name in zip(chosen, names, strict=True)
     ]
     tables = (stats.files_table, stats.numbers_table, stats.forms_table, stats.lengths_table, stats.topics_table)
     for table in tables:
@@ -60,7 +67,7 @@ def data_stats(
         from train.data.picture import draw
 
         draw(sets, picture)
-        out.print(f"The picture is in {picture}", highlight=False, soft_wrap=True)
+        out.print(f"The picture is in {picture}", markup=False, highlight=False, soft_wrap=True)
 
 
 @data_app.command("convert")
@@ -83,13 +90,21 @@ def data_convert(
 
     done = convert(source, target, to, skip_bad)
     for problem in done.problems:
-        say(problem)
+        say(str(problem))
     for name, count in sorted(done.left_out.items()):
         say(f"left out, as {to} has no place for it: {name} ({count} lines)")
     read = ", ".join(f"{count} in {name}" for name, count in done.formats.most_common())
-    out.print(f"{done.written} dialogues written to {target} in {to}; read: {read}", highlight=False, soft_wrap=True)
+    out.print(
+        f"{done.written} dialogues written to {target} in {to}; read: {read}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
     if done.problems:
-        out.print(f"{len(done.problems)} problems; those lines were left out", style="yellow")
+        out.print(
+            f"{len({problem.where for problem in done.problems})} lines could not be converted and were left out",
+            style="yellow",
+        )
 
 
 @data_app.command("schema")

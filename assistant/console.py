@@ -9,8 +9,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-out = Console()
-err = Console(stderr=True)
+out = Console(emoji=False)  # else ":100:" of "file:100: ..." becomes a picture
+err = Console(stderr=True, emoji=False)
 
 EngineOption = Annotated[
     Literal["auto", "llama.cpp", "transformers"], typer.Option(help="What runs the model; auto is llama.cpp on a CPU.")

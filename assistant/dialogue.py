@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from assistant.checks import Checks
 from assistant.errors import BadData, ThousandError
-from assistant.jsonl import Record, read_records, repeated_ids
+from assistant.jsonl import Problem, Record, read_records, repeated_ids
 
 Role = Literal["system", "user", "assistant"]
 
@@ -114,7 +114,7 @@ def read_dialogues(sources: Iterable[Path], held_out: bool = False) -> list[Dial
 
     Raises BadData with every problem of every file at once: lines that are no dialogue, ids used twice.
     """
-    problems: list[str] = []
+    problems: list[Problem] = []
     dialogues: list[Dialogue] = []
     for path in data_files(sources, held_out):
         dialogues.extend(read_records(path, Dialogue, problems))

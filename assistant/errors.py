@@ -16,8 +16,8 @@ class ThousandError(Exception):
 class BadData(ThousandError):
     """One or more bad lines in dialogue files, each as `file:line: reason`."""
 
-    def __init__(self, problems: Sequence[str]) -> None:
-        self.problems = list(problems)
+    def __init__(self, problems: Sequence[object]) -> None:
+        self.problems = [str(problem) for problem in problems]
         count = len(self.problems)
         super().__init__(
             "\n".join([*self.problems, f"{count} problem{'s' if count != 1 else ''} found; nothing was changed."])

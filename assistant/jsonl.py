@@ -1,15 +1,28 @@
 """Reading and writing `.jsonl` files of typed records: every bad line is reported as `file:line: reason`, all at once."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import IO, ClassVar, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from assistant.files import write_text
 
 MAX_LINE_BYTES = 4_000_000
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class Problem(NamedTuple):
+    """Something wrong with a file or one line of it."""
+
+    where: str
+    """`file:line`, or the file."""
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.reason}"
 
 
 class Record(BaseModel):
@@ -52,25 +65,60 @@ def _reasons(error: ValidationError, kind: type[Record]) -> Iterator[str]:
             yield f"{place}: {item['msg'].removeprefix('Value error, ')}" if place else item["msg"]
 
 
-def parse_object(line: bytes) -> dict[str, object]:
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(
+            f"the key {next(name for name in names if names.count(name) > 1)!r} stands twice in one object"
+        )
+    return found
+
+
+def _no_constant(name: str) -> object:
+    raise ValueError(f"{name} is no JSON value")
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_no_constant)
+
+
+def as_object(value: object) -> dict[str, object]:
+    """A decoded value as an object of text that can be written again. Raises ValueError with the reason."""
+    if not isinstance(value, dict):
+        raise ValueError(f"is a JSON {type(value).__name__}; a dialogue is an object with `messages`")
+    if _SURROGATE.search(json.dumps(value, ensure_ascii=False)):
+        raise ValueError("holds half a surrogate pair, which is not text")
+    return value
+
+
+class Line(NamedTuple):
+    """One line of a file that is not blank."""
+
+    number: int
+    """From 1."""
+    text: bytes
+    """Without white space around it; only the beginning of a line that is too long."""
+    size: int
+    """Bytes, all of them."""
+
+
+def parse_object(line: Line) -> dict[str, object]:
     """One line as a JSON object. Raises ValueError with the reason."""
-    if len(line) > MAX_LINE_BYTES:
-        raise ValueError(f"the line has {len(line) / 1e6:.1f} MB; a dialogue may have {MAX_LINE_BYTES / 1e6:.0f} MB")
+    if line.size > MAX_LINE_BYTES:
+        raise ValueError(f"the line has {line.size / 1e6:.1f} MB; a dialogue may have {MAX_LINE_BYTES / 1e6:.0f} MB")
     try:
-        text = line.decode("utf-8")
+        text = line.text.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"not UTF-8: byte {error.start + 1} of the line is 0x{line[error.start]:02x}; save the file as UTF-8"
+            f"not UTF-8: byte {error.start + 1} of the line is 0x{line.text[error.start]:02x}; save the file as UTF-8"
         ) from None
     try:
-        value = json.loads(text)
+        value = DECODER.decode(text)
     except RecursionError:
         raise ValueError("not JSON: nested too deeply") from None
     except ValueError as error:
         raise ValueError(f"not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"is a JSON {type(value).__name__}; a dialogue is an object with `messages`")
-    return value
+    return as_object(value)
 
 
 def validated(value: dict[str, object], kind: type[RecordT]) -> RecordT:
@@ -81,45 +129,50 @@ def validated(value: dict[str, object], kind: type[RecordT]) -> RecordT:
         raise ValueError("\n".join(_reasons(error, kind))) from None
 
 
-def lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The lines of a file that are not blank, with their numbers from 1; a byte-order mark is left out."""
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            stripped = (line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line).strip()
-            if stripped:
-                yield number, stripped
+def lines(file: IO[bytes]) -> Iterator[Line]:
+    """The lines of a file that are not blank; a byte-order mark is left out, and no more than a dialogue's size is kept."""
+    number = 0
+    while raw := file.readline(MAX_LINE_BYTES + 1):
+        number += 1
+        size, rest = len(raw), raw
+        while not rest.endswith(b"\n") and (rest := file.readline(MAX_LINE_BYTES)):
+            size += len(rest)
+        text = (raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw).strip()
+        if text:
+            yield Line(number, text, size if size > len(raw) else len(text))
 
 
-def read_records(path: Path, kind: type[RecordT], problems: list[str]) -> list[RecordT]:
-    """The records of one file; every bad line is added to `problems` as `file:line: reason`."""
+def read_records(path: Path, kind: type[RecordT], problems: list[Problem]) -> list[RecordT]:
+    """The records of one file; every bad line is added to `problems`."""
     found: list[RecordT] = []
     before = len(problems)
     try:
-        for number, line in lines(path):
-            where = f"{path}:{number}"
-            try:
-                record = validated(parse_object(line), kind)
-            except ValueError as error:
-                problems.extend(f"{where}: {reason}" for reason in str(error).split("\n"))
-                continue
-            record._where = where
-            found.append(record)
+        with path.open("rb") as file:
+            for line in lines(file):
+                where = f"{path}:{line.number}"
+                try:
+                    record = validated(parse_object(line), kind)
+                except ValueError as error:
+                    problems.extend(Problem(where, reason) for reason in str(error).split("\n"))
+                    continue
+                record._where = where
+                found.append(record)
     except OSError as error:
-        problems.append(f"{path}: cannot be read: {error.strerror}")
+        problems.append(Problem(str(path), f"cannot be read: {error.strerror}"))
         return []
     if not found and len(problems) == before:
-        problems.append(f"{path}: holds no dialogue")
+        problems.append(Problem(str(path), "holds no dialogue"))
     return found
 
 
-def repeated_ids(records: Iterable[Record]) -> Iterator[str]:
-    """A `file:line: reason` for every id that stands a second time."""
+def repeated_ids(records: Iterable[Record]) -> Iterator[Problem]:
+    """A problem for every id that stands a second time."""
     first_place: dict[str, str] = {}
     for record in records:
         if record.id is None:
             continue
         if record.id in first_place:
-            yield f"{record.where}: id {record.id!r} is already used at {first_place[record.id]}"
+            yield Problem(record.where, f"id {record.id!r} is already used at {first_place[record.id]}")
         else:
             first_place[record.id] = record.where
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from assistant import release
 from assistant.dialogue import Dialogue
 from assistant.errors import BadData, ThousandError
-from assistant.jsonl import read_records
+from assistant.jsonl import Problem, read_records
 from assistant.sampling import Sampling
 from assistant.settings import bundled
 from serve.chat import Chat, Refused
@@ -36,7 +36,7 @@ class Answer:
 def read_prompts(path: Path | None = None) -> list[Dialogue]:
     """The dev prompts of a file, by default those that come along. Raises BadData with every bad line."""
     file = path or bundled("dialogues") / "dev.jsonl"
-    problems: list[str] = []
+    problems: list[Problem] = []
     prompts = read_records(file, Dialogue, problems)
     if problems:
         raise BadData(problems)

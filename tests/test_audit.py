@@ -61,10 +61,17 @@ def test_a_rule_finds_its_fault_in_its_line(thousand: Command, tmp_path: Path, r
     [
         "3. The last digits repeat.",
         "In 1986. It was a year like others.\n1. One\n2. Two",
+        "4. Four\n5. Five",
+        "1. A\n   1. x\n   2. y\n2. B",
         'She wrote "when I was a child", and meant it.',
         "`let me know if` is what it prints.\n\n```sh\n# a comment\necho '**'\n```",
-        "Emoji: 👩‍👩‍👧, Persian: می‌خواهم, and a\ttab.",
-        "| a | b |\n|---|---|\n| 1 \\| 2 | 3 |",
+        "> ```python\n> print(1)\n> ```",
+        "Emoji: 👩‍👩‍👧 🩷 🏴󠁧󠁢󠁥󠁮󠁧󠁿, Persian: می‌خواهم, Arabic: \u200fنعم, and a\ttab.",
+        "| a | b |\n|---|---|\n| 1 \\| 2 | |",
+        "|x| < 3 means that x lies between, and 2**10 is 1024.",
+        "SELECT name FROM users;",
+        "Great-tailed grackles eat what they find.",
+        "Write <s>old price</s> in HTML.",
     ],
 )
 def test_what_only_looks_like_a_fault_is_left_alone(thousand: Command, tmp_path: Path, answer: str) -> None:
@@ -73,23 +80,69 @@ def test_what_only_looks_like_a_fault_is_left_alone(thousand: Command, tmp_path:
     assert (result.code, str(file) in result.out) == (0, False), result.out
 
 
+@pytest.mark.parametrize(
+    ("rule", "answer"),
+    [
+        ("numbering", "1. One\n1. Two"),
+        ("fence", "So:\n```sh\nls\n```python"),
+        ("control-character", "So:\r```sh\rls\r```"),
+        ("banned-phrase", "> quoted\n\nI hope this helps."),
+        ("banned-phrase", "Don\u2019t hesitate to ask."),
+        ("banned-opening", "I\u2019m sorry, but I can\u2019t help with that."),
+        ("banned-opening", "Thank you for reaching out! It is so."),
+        ("unfinished", "Here are the steps:"),
+        ("unfinished", "步骤如下，"),
+        ("markdown", "A **bold word."),
+    ],
+)
+def test_a_fault_in_another_form_is_found_too(thousand: Command, tmp_path: Path, rule: str, answer: str) -> None:
+    file = write(tmp_path / "mine.jsonl", line(answer))
+    assert f"{file}:1: {rule}: " in thousand("data", "audit", file).out
+
+
 def test_duplicates_exact_near_and_in_meaning_name_both_lines(thousand: Command, tmp_path: Path) -> None:
     story = "The ferry leaves at six from the north pier and comes back at nine when the tide is high enough to land"
     file = write(
-        tmp_path / "mine.jsonl",
+        tmp_path / "a: b.jsonl",
         line("One.", "What's the capital of Australia?"),
-        line("Two.", "what s the capital of australia"),
+        line("Two.", " what\u2019s the capital  of australia"),
         line(story, FILLER[1]),
         line(story.replace("six", "seven") + ".", FILLER[2]),
         line("Five.", "How do I keep my basil fresh for longer?"),
         line("Six.", "How can I keep basil fresh longer?"),
+        line("七。", "请问你们的退货政策是什么？我上周买的鞋子有问题。"),
+        line("八。", "请问你们的退货政策是什么呢？我上周买的鞋子有点问题。"),
     )
     result = thousand("data", "audit", file)
-    found = {tuple(text.split(": ")[:2]): text for text in result.out.splitlines() if text.startswith(str(file))}
+    found = {
+        tuple(text.split(f"{file}:")[1].split(": ")[:2]): text for text in result.out.splitlines() if str(file) in text
+    }
     assert result.code == 1
-    assert f"of {file}:1" in found[f"{file}:2", "duplicate-prompt"]
-    assert f"of {file}:3, by" in found[f"{file}:4", "near-duplicate-answer"]
-    assert f"of {file}:5, by" in found[f"{file}:6", "similar-prompt"]
+    assert found["2", "duplicate-prompt"].endswith(f"that of {file}:1")
+    assert f"that of {file}:3" in found["4", "near-duplicate-answer"]
+    assert f"that of {file}:5" in found["6", "similar-prompt"]
+    assert f"that of {file}:7" in found["8", "near-duplicate-prompt"]
+
+
+def test_different_signs_are_different_prompts(thousand: Command, tmp_path: Path) -> None:
+    prompts = ("C++?", "C#?", "C?", "What is 7+5?", "What is 7-5?", "👍", "🎉")
+    lines = [line(f"Answer {word}.", prompt) for word, prompt in zip("pqrstuv", prompts, strict=True)]
+    assert (
+        "duplicate-prompt"
+        not in thousand("data", "audit", write(tmp_path / "mine.jsonl", *lines)).out.split(" rule ")[0]
+    )
+
+
+def test_a_thousand_equal_answers_are_a_thousand_findings_and_no_more(thousand: Command, tmp_path: Path) -> None:
+    lines = [line("You're welcome!", f"thanks {number} {FILLER[number % 4]}") for number in range(300)]
+    result = thousand("data", "audit", write(tmp_path / "mine.jsonl", *lines))
+    assert result.out.count(": duplicate-answer: ") == 299
+
+
+def test_checks_are_not_tried_on_an_earlier_answer(thousand: Command, tmp_path: Path) -> None:
+    asks_again = line("Rome is the capital of Italy.", "Capital of Italy?", checks={"max_words": 2})
+    asks_again["messages"].append({"role": "user", "content": "In two words?"})
+    assert thousand("data", "audit", write(tmp_path / "mine.jsonl", asks_again)).code == 0
 
 
 def test_an_opening_used_too_often_is_one_finding(thousand: Command, tmp_path: Path) -> None:
@@ -112,7 +165,7 @@ def test_contamination_names_the_held_out_line(thousand: Command, tmp_path: Path
     held_out = tmp_path / "test.jsonl"
     assert f"{file}:1: contamination: " in result.out
     assert f"in common with {held_out}:1" in result.out
-    assert f"{file}:2: contamination: has 'tacos or ramen' in common with {held_out}:2" in result.out
+    assert f"{file}:2: contamination: its prompt says the same as that of {held_out}:2" in result.out
     assert result.code == 1
 
 

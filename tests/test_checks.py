@@ -19,6 +19,8 @@ from assistant.checks import Checks
         ({"regex": [r"\AYes", r"\.\Z"]}, "Yes, it is.", "Yes, it is"),
         ({"is_json": True}, '{"a": 1}', "{a: 1}"),
         ({"ends_with": "END"}, "the END\n", "END."),
+        ({"is_json": True}, "[1]", "[NaN]"),
+        ({"contains_any": ["北京"]}, "我住在北京。", "我住在南京。"),
         ({"n_bullets": 2}, "- a\n* b", "- a\n- b\n1. c"),
     ],
 )

@@ -1,6 +1,8 @@
 """`thousand data convert`: dialogues survive every format, and what does not is reported."""
 
 import json
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +90,10 @@ BAD = [
         "weight: is 0",
     ),
     ({"messages": [{"role": "user", "content": "q"}, {"role": "tool", "content": "a"}]}, "is 'tool'"),
-    ({"instruction": "q", "input": 3, "output": "a"}, "instruction, input: must be text"),
+    ({"instruction": "q", "input": 3, "output": "a"}, "input: is a int; it must be text"),
+    ({"instruction": "q", "context": "c", "response": "a"}, "output: is missing"),
+    ({"instruction": "q", "history": 7, "output": "a"}, "history: is a int; it must be a list"),
+    ({"conversations": ["q", "a"], "source": "\ud800"}, "half a surrogate pair"),
     ({"prompt": "q", "completion": "a"}, "is in no known format"),
 ]
 
@@ -129,12 +134,52 @@ def test_fields_without_a_place_are_named_with_their_number(thousand: Command, t
 
 def test_an_array_names_the_line_each_item_begins_in(thousand: Command, tmp_path: Path) -> None:
     file = tmp_path / "in.json"
-    file.write_text(
-        '\ufeff[\n {"instruction": "q", "output": "a"},\n {"instruction": 4},\n\n 7,\n {"instruc', encoding="utf-8"
-    )
+    items = '\ufeff[\n {"instruction": "q", "output": "a"},\n {"instruction": 4, "output": "a"},\n\n 7]'
+    file.write_text(items, encoding="utf-8")
     result = thousand("data", "convert", file, tmp_path / "out.jsonl")
     problems = [text.removeprefix(f"{file}:") for text in result.err.splitlines() if text.startswith(str(file))]
-    assert [problem[:12] for problem in problems] == ["3: instructi", "5: is a JSON", "6: not JSON:"]
+    assert [problem[:14] for problem in problems] == ["3: instruction", "5: is a JSON i"]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('[{"instruction": "q", "output": "a"},\n {"instruc', ":2: not JSON: "),
+        ('[{"instruction": "q", "output": "a"}]\n[]', ":1: something follows the end of the array"),
+        ('[{"instruction": "q", "output": "a"} {}]', ":1: not JSON: a comma"),
+        ('[{"instruction": "q", "output": "a"},,]', ":1: not JSON: "),
+    ],
+)
+def test_a_torn_array_is_refused_even_where_bad_lines_are_left_out(
+    thousand: Command, tmp_path: Path, text: str, problem: str
+) -> None:
+    file = tmp_path / "in.json"
+    file.write_text(text, encoding="utf-8")
+    result = thousand("data", "convert", file, tmp_path / "out.jsonl", "--skip-bad")
+    assert f"{file}{problem}" in result.err
+    assert (result.code, (tmp_path / "out.jsonl").exists()) == (1, False)
+
+
+def test_a_pipe_is_read_once(thousand: Command, tmp_path: Path) -> None:
+    pipe, target = tmp_path / "pipe", tmp_path / "out.jsonl"
+    os.mkfifo(pipe)
+    text = "".join(json.dumps(PLAIN) + "\n" for _ in range(500))
+    writer = threading.Thread(target=pipe.write_text, args=(text,))
+    writer.start()
+    result = thousand("data", "convert", pipe, target)
+    writer.join()
+    assert (result.code, len(read_dialogues([target]))) == (0, 500)
+
+
+def test_what_is_for_people_is_kept_from_every_format_and_the_rest_is_named(thousand: Command, tmp_path: Path) -> None:
+    file, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    known = {"source": "s", "topic": "t", "license": "CC0-1.0", "model": "m"}
+    write(file, [{**value, **known, "id": number} for number, (value, _) in enumerate(FOREIGN.values())])
+    result = thousand("data", "convert", file, target)
+    assert result.code == 0, result.err
+    assert {(d.source, d.topic, d.license) for d in read_dialogues([target])} == {("s", "t", "CC0-1.0")}
+    assert [d.id for d in read_dialogues([target])] == ["0", "1", "2", "3"]
+    assert f"model ({len(FOREIGN)} lines)" in result.err
 
 
 def test_a_file_that_exists_is_not_written_over(thousand: Command, tmp_path: Path) -> None:

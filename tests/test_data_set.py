@@ -35,7 +35,9 @@ def test_every_file_has_its_number_of_lines(entries: list[Entry]) -> None:
     assert Counter(entry.file for entry in entries) == {**SINGLE, **OTHERS}
 
 
-def test_the_answers_have_the_length_the_guide_asks_for_and_the_card_says(entries: list[Entry], real_home: Path) -> None:
+def test_the_answers_have_the_length_the_guide_asks_for_and_the_card_says(
+    entries: list[Entry], real_home: Path
+) -> None:
     tokenizer = Template.load(base_model.resolve(base_model.EMBEDDED, lambda line: None).folder).tokenizer
     answers = [entry.answers[-1] for entry in entries if entry.file in SINGLE]
     tokens = sum(len(tokenizer.encode(answer, add_special_tokens=False).ids) for answer in answers)

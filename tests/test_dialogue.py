@@ -65,6 +65,15 @@ def test_every_bad_line_is_reported_at_once_with_file_and_line(tmp_path: Path) -
         assert text in problem
 
 
+def test_a_key_that_stands_twice_and_a_number_that_is_none_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "bad.jsonl"
+    file.write_text('{"id": "a", "id": "b", "messages": []}\n{"messages": NaN}\n')
+    assert [problem.split(": ", 1)[1] for problem in problems_of(file)] == [
+        "not JSON: the key 'id' stands twice in one object",
+        "not JSON: NaN is no JSON value",
+    ]
+
+
 def test_a_byte_order_mark_and_mixed_line_ends_are_read(tmp_path: Path) -> None:
     file = tmp_path / "windows.jsonl"
     file.write_bytes(b"\xef\xbb\xbf" + line().encode() + b"\r\n\r\n" + line().encode() + b"\n" + line().encode())

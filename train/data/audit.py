@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.table import Table
 
 from assistant.dialogue import HELD_OUT
+from assistant.jsonl import Problem
 from assistant.settings import bundled
 from train.data import form, near, wording
 from train.data.corpus import Entry, files_of, read_corpus
@@ -51,34 +52,22 @@ def audit(sources: Sequence[Path], say: Callable[[str], None]) -> Report:
     Raises BadData when a source is missing or an empty folder.
     """
     files = files_of(sources)
-    problems: list[str] = []
+    problems: list[Problem] = []
     entries = read_corpus(files, problems)
     others = _held_out_that_come_along(files)
-    place = {path: number for number, path in enumerate(map(str, files))}
-    findings = [Finding(*_split(problem)) for problem in problems]
+    findings = [Finding(problem.where, "schema", problem.reason) for problem in problems]
     if entries:
         say(f"{len(entries)} lines in {len(files)} files")
         findings.extend(form.form(entries))
         findings.extend(wording.wording(entries))
-        findings.extend(near.near([*others, *entries]))
-    ours = [finding for finding in findings if _file_of(finding) in place]
-    ours.sort(key=lambda finding: (place[_file_of(finding)], _line_of(finding)))
-    return Report(tuple(ours), len(entries), len(files))
+        findings.extend(near.near(entries, others, say))
+    place = {str(path): number for number, path in enumerate(files)}
 
+    def order(finding: Finding) -> tuple[int, int]:
+        file, _, number = finding.where.rpartition(":")
+        return (place[file], int(number)) if file in place else (place[finding.where], 0)
 
-def _split(problem: str) -> tuple[str, str, str]:
-    where, _, what = problem.partition(": ")
-    return where, "schema", what
-
-
-def _line_of(finding: Finding) -> int:
-    number = finding.where.rpartition(":")[2]
-    return int(number) if number.isdigit() else 0
-
-
-def _file_of(finding: Finding) -> str:
-    head, _, number = finding.where.rpartition(":")
-    return head if number.isdigit() else finding.where
+    return Report(tuple(sorted(findings, key=order)), len(entries), len(files))
 
 
 def summary(report: Report) -> Table:

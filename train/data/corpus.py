@@ -8,7 +8,7 @@ from assistant.checks import Checks
 from assistant.dialogue import HELD_OUT, Dialogue
 from assistant.errors import BadData
 from assistant.held_out import SafetyPrompt, ScriptedConversation, record_type
-from assistant.jsonl import Record, read_records, repeated_ids
+from assistant.jsonl import Problem, Record, read_records, repeated_ids
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,9 @@ class Entry:
     answers: tuple[str, ...]
     """The assistant's turns; of a safety prompt the safe answer; none where a set holds prompts only."""
     checks: Checks | None
-    """What the last answer must satisfy."""
+    """What the answer to the last prompt must satisfy."""
+    answered: bool
+    """Whether the last prompt has an answer."""
 
     @property
     def held_out(self) -> bool:
@@ -51,14 +53,24 @@ def entry(record: Record) -> Entry:
     topic = record.topic or ""
     if isinstance(record, ScriptedConversation):
         users = tuple(turn.user for turn in record.turns)
-        return Entry(record.where, file, record.id, topic, record.system, users, (), None)
+        return Entry(record.where, file, record.id, topic, record.system, users, (), None, False)
     assert isinstance(record, Dialogue)
     said = {
         role: tuple(m.content for m in record.messages if m.role == role) for role in ("system", "user", "assistant")
     }
     answers = (record.safe_answer,) if isinstance(record, SafetyPrompt) else said["assistant"]
     system = said["system"][0] if said["system"] else None
-    return Entry(record.where, file, record.id, topic, system, said["user"], answers, record.checks)
+    return Entry(
+        record.where,
+        file,
+        record.id,
+        topic,
+        system,
+        said["user"],
+        answers,
+        record.checks,
+        len(answers) == len(said["user"]),
+    )
 
 
 def files_of(sources: Iterable[Path]) -> list[Path]:
@@ -74,10 +86,11 @@ def files_of(sources: Iterable[Path]) -> list[Path]:
         files.extend(inside)
     if problems:
         raise BadData(problems)
-    return list(dict.fromkeys(files))
+    # The same file under two names would be a copy of itself.
+    return list({path.resolve(): path for path in reversed(files)}.values())[::-1]
 
 
-def read_corpus(files: Iterable[Path], problems: list[str]) -> list[Entry]:
+def read_corpus(files: Iterable[Path], problems: list[Problem]) -> list[Entry]:
     """The lines of the files; each that cannot be read, and each id used twice, is added to `problems`."""
     records: list[Record] = []
     for path in files:

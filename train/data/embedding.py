@@ -34,7 +34,7 @@ def _load(cache: Path) -> dict[str, NDArray[np.float16]]:
     try:
         with np.load(cache, allow_pickle=False) as kept:
             return dict(zip(kept["keys"].tolist(), kept["vectors"], strict=True))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
         return {}  # None yet, or torn: it is only a cache.
 
 

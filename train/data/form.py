@@ -28,13 +28,19 @@ RULES = (
 
 _MARKDOWN = MarkdownIt("commonmark").enable("table")
 _SPECIAL = re.compile(
-    r"<\|[^|<>\n]{1,40}\|>|</?s>|<(?:bos|eos|pad|unk|mask|cls|sep|start_of_turn|end_of_turn|start_of_image|end_of_image"
+    r"<\|[^|<>\s]{1,40}\|>|</s>|<(?:bos|eos|pad|unk|cls|sep|start_of_turn|end_of_turn|start_of_image|end_of_image"
     r"|unused\d+|image_soft_token|endoftext)>|\[multimodal\]|\[/?INST\]|<</?SYS>>|\[(?:CLS|SEP|MASK|PAD|UNK)\]",
     re.IGNORECASE,
 )
-_BREAKS_OFF = re.compile(r"(?:[,;\u2014(\[{]|\b(?:and|or|the|an|of|with|because|which))\Z", re.IGNORECASE)
-_ALLOWED_FORMAT = {"\u200c", "\u200d"}
-"""Joiners, which emoji and several scripts are written with."""
+_STRUCK_OUT = re.compile(r"<s>.*?</s>", re.DOTALL)
+_BREAKS_OFF = re.compile(r"(?:[,:(\[{\u3001\uff0c\uff1a\u060c]|\b(?:and|or|the|an|because|however))\Z", re.IGNORECASE)
+_TABLE_LINES = re.compile(r"^\s*\|.*\|\s*$\n^\s*\|", re.MULTILINE)
+_OPEN_BOLD = re.compile(r"(?<![\w/])\*\*(?=[^\W\d])|(?<=[^\W\d])\*\*(?![\w/])")
+_JOINERS = "\u200c\u200d"
+_DIRECTIONS = "\u061c\u200e\u200f\u2066\u2067\u2068\u2069"
+_ARABIC_SIGNS = "\u0600\u0601\u0602\u0603\u0604\u0605\u06dd"
+_ALLOWED_FORMAT = frozenset(_JOINERS + _DIRECTIONS + _ARABIC_SIGNS) | {chr(code) for code in range(0xE0020, 0xE0080)}
+"""Invisible characters that emoji, flags and scripts are written with."""
 NEVER_TOO_LONG = 260
 """Words; the longest that the guide to writing examples asks for."""
 FEWEST_FOR_LENGTHS = 20
@@ -42,56 +48,70 @@ FEWEST_FOR_LENGTHS = 20
 
 
 def _table_is_uneven(lines: Sequence[str]) -> bool:
-    widths = {len(re.findall(r"(?<!\\)\|", line.strip().strip("|"))) for line in lines if line.strip()}
-    return len(widths) > 1
+    rows = [line.strip().removeprefix("|").removesuffix("|") for line in lines if line.strip()]
+    return len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) > 1
 
 
-def _structure(text: str, tokens: Sequence[Token]) -> Iterator[tuple[str, str]]:
-    lines = text.split("\n")
-    last = 0
+def _numbering(tokens: Sequence[Token]) -> Iterator[tuple[str, str]]:
+    """Within one list each number must follow the one before; where a list begins is free."""
+    lists: list[int | None] = []
+    for token in tokens:
+        if token.type.endswith("_list_open"):
+            lists.append(None)
+        elif token.type.endswith("_list_close"):
+            lists.pop()
+        elif token.type == "list_item_open" and token.info:
+            number, before = int(token.info), lists[-1]
+            if before is not None and number != before + 1:
+                yield "numbering", f"item {number} comes after {before}"
+            lists[-1] = number
+
+
+def _structure(text: str) -> Iterator[tuple[str, str]]:
+    tokens = _MARKDOWN.parse(text)
+    lines = re.split(r"\r\n?|\n", text)
+    yield from _numbering(tokens)
     for token in tokens:
         start, end = token.map or (0, 0)
         if token.type == "fence":
-            if end - start < 2 or not lines[end - 1].strip().startswith(token.markup):
+            last = lines[end - 1].lstrip("> \t").rstrip()
+            if end - start < 2 or set(last) != set(token.markup) or len(last) < len(token.markup):
                 yield "fence", f"the code block that begins in line {start + 1} is not closed"
             if not token.info.strip():
                 yield "fence-language", f"the code block in line {start + 1} names no language"
-        elif token.type == "list_item_open" and token.info:
-            number = int(token.info)
-            alone = sum(other.type == "list_item_open" and bool(other.info) for other in tokens) == 1
-            if alone:  # "3. The last digit ..." is an answer, not a list.
-                continue
-            if number not in (1, last + 1):
-                yield "numbering", f"item {number} comes after {last or 'none'}"
-            last = number
         elif token.type == "table_open" and _table_is_uneven(lines[start:end]):
             yield "markdown", f"the table in line {start + 1} has rows of different widths"
         elif token.type == "heading_open" and len(text.split()) < 250:
             yield "heading", f"{lines[start].strip()[:40]!r} in an answer of {len(text.split())} words"
         elif token.type == "inline":
             plain = [child.content for child in token.children or [] if child.type == "text"]
-            if any(part.startswith("|") and part.count("|") > 1 for part in plain):
+            if _TABLE_LINES.search(token.content):
                 yield "markdown", f"the table in line {start + 1} is broken"
-            for mark in ("**", "`"):
-                if any(mark in part for part in plain):
-                    yield "markdown", f"{mark} in line {start + 1} is not closed"
+            if any(_OPEN_BOLD.search(part) for part in plain):
+                yield "markdown", f"** in line {start + 1} is not closed"
+            if any(part.count("`") == 1 for part in plain):
+                yield "markdown", f"` in line {start + 1} is not closed"
+
+
+def _is_hidden(character: str) -> bool:
+    code = ord(character)
+    noncharacter = 0xFDD0 <= code <= 0xFDEF or code & 0xFFFE == 0xFFFE
+    return (
+        (unicodedata.category(character) in ("Cc", "Cf", "Co", "Zl", "Zp") or noncharacter or character == "\ufffd")
+        and character not in "\n\t"
+        and character not in _ALLOWED_FORMAT
+    )
 
 
 def _characters(text: str) -> Iterator[tuple[str, str]]:
-    for index, character in enumerate(text):
-        bad = (
-            unicodedata.category(character) in ("Cc", "Cf", "Co", "Cn", "Zl", "Zp")
-            and character not in "\n\t"
-            and character not in _ALLOWED_FORMAT
-        )
-        if bad or character == "\ufffd":
-            yield "control-character", f"U+{ord(character):04X} at character {index + 1}"
-            break
-    if match := _SPECIAL.search(text):
+    hidden = next((index for index, character in enumerate(text) if _is_hidden(character)), None)
+    if hidden is not None:
+        yield "control-character", f"U+{ord(text[hidden]):04X} at character {hidden + 1}"
+    if match := _SPECIAL.search(_STRUCK_OUT.sub(" ", text)):
         yield "special-token", repr(match[0])
     if text != text.strip():
         yield "white-space", "at the beginning or the end"
-    elif match := re.search(r"[ \t]+$", text, re.MULTILINE):
+    elif match := re.search(r"(?<![ \t])[ \t]+$", text, re.MULTILINE):
         yield "white-space", f"at the end of line {text.count(chr(10), 0, match.start()) + 1}"
 
 
@@ -99,10 +119,10 @@ def _form_of(entry: Entry) -> Iterator[tuple[str, str]]:
     for text in entry.texts:
         yield from _characters(text)
     for answer in entry.answers:
-        yield from _structure(answer, _MARKDOWN.parse(answer))
+        yield from _structure(answer)
         if _BREAKS_OFF.search(answer.rstrip()):
             yield "unfinished", f"ends on {answer.rstrip()[-20:]!r}"
-    if entry.checks and entry.answers:
+    if entry.checks and entry.answered:
         for name in entry.checks.failed(entry.answers[-1]):
             yield "checks", f"the answer fails {name} = {getattr(entry.checks, name)!r}"
 
@@ -112,13 +132,16 @@ def _far_out(entries: Sequence[Entry]) -> Iterator[Finding]:
     lengths: dict[str, list[int]] = defaultdict(list)
     for entry in entries:
         lengths[entry.file].extend(len(answer.split()) for answer in entry.answers)
+    fences: dict[str, tuple[float, float]] = {}
+    for file, found in lengths.items():
+        if len(found) >= FEWEST_FOR_LENGTHS:
+            low, _, high = quantiles(found, n=4)
+            fences[file] = (high, max(NEVER_TOO_LONG, high + 3 * (high - low)))
     for entry in entries:
-        if len(lengths[entry.file]) < FEWEST_FOR_LENGTHS:
-            continue
-        low, _, high = quantiles(lengths[entry.file], n=4)
+        high, fence = fences.get(entry.file, (0.0, float("inf")))
         for answer in entry.answers:
             words = len(answer.split())
-            if words > max(NEVER_TOO_LONG, high + 3 * (high - low)):
+            if words > fence:
                 yield Finding(
                     entry.where, "length", f"{words} words; three quarters of the answers there have at most {high:.0f}"
                 )

@@ -21,19 +21,35 @@ _SHAREGPT_ROLES = {
     "chatgpt": "assistant",
     "assistant": "assistant",
 }
-_OWN = ("id", "source", "topic", "license", "checks")
+_FOR_PEOPLE = ("id", "source", "topic", "license")
+_OWN = (*_FOR_PEOPLE, "checks")
 
 
-def _kept(value: Object, names: tuple[str, ...]) -> Object:
-    """The fields of ours that a foreign object has too, where they hold text."""
-    return {name: str(value[name]) for name in names if isinstance(value.get(name), str | int) and value[name] != ""}
+def _fields(value: Object, messages: list[Object], taken: set[str], left: set[str] | None = None) -> Read:
+    """What `Dialogue` takes: the messages, and those fields of ours that a foreign object has too; the rest is left out."""
+    found: Object = {"messages": messages}
+    for name in _FOR_PEOPLE:
+        given = value.get(name)
+        if isinstance(given, str | int) and not isinstance(given, bool) and given != "":
+            found[name] = str(given)
+    if "checks" in value:
+        found["checks"] = value["checks"]
+    present = {name for name in value if value[name] not in (None, "", [], {})}
+    return found, present - taken - found.keys() | (left or set())
 
 
 def _list(value: Object, name: str) -> list[Any]:
-    found = value[name]
+    found = value.get(name) or []
     if not isinstance(found, list):
         raise ValueError(f"{name}: is a {type(found).__name__}; it must be a list")
     return found
+
+
+def _optional_text(value: Object, name: str) -> str:
+    found = value.get(name)
+    if found is not None and not isinstance(found, str):
+        raise ValueError(f"{name}: is a {type(found).__name__}; it must be text")
+    return found or ""
 
 
 def _text(content: object, place: str) -> str:
@@ -52,7 +68,7 @@ def _text(content: object, place: str) -> str:
 
 
 def _read_openai(value: Object) -> Read:
-    messages = []
+    messages: list[Object] = []
     left: set[str] = set()
     for number, message in enumerate(_list(value, "messages")):
         place = f"messages[{number}]"
@@ -67,8 +83,8 @@ def _read_openai(value: Object) -> Read:
             )
         role = "system" if message.get("role") == "developer" else message.get("role")
         messages.append({"role": role, "content": _text(message.get("content"), f"{place}.content")})
-        left |= {f"messages.{name}" for name in message.keys() - {"role", "content"}}
-    return {"messages": messages, **_kept(value, _OWN[:4])}, left | (value.keys() - {"messages", *_OWN[:4]})
+        left |= {f"messages.{name}" for name in message.keys() - {"role", "content"} if message[name] is not None}
+    return _fields(value, messages, {"messages"}, left)
 
 
 def _read_own(value: Object) -> Read:
@@ -76,18 +92,17 @@ def _read_own(value: Object) -> Read:
 
 
 def _read_lima(value: Object) -> Read:
-    messages = [
+    messages: list[Object] = [
         {"role": "assistant" if number % 2 else "user", "content": said}
         for number, said in enumerate(_list(value, "conversations"))
     ]
-    return {"messages": messages, **_kept(value, ("id", "source"))}, value.keys() - {"conversations", "source", "id"}
+    return _fields(value, messages, {"conversations"})
 
 
 def _read_sharegpt(value: Object) -> Read:
-    messages: list[Object] = []
+    system = _optional_text(value, "system")
+    messages: list[Object] = [{"role": "system", "content": system}] if system else []
     left: set[str] = set()
-    if value.get("system"):
-        messages.append({"role": "system", "content": value["system"]})
     for number, turn in enumerate(_list(value, "conversations")):
         place = f"conversations[{number}]"
         if not isinstance(turn, dict) or not isinstance(turn.get("value"), str):
@@ -96,33 +111,25 @@ def _read_sharegpt(value: Object) -> Read:
         if role is None:
             raise ValueError(f"{place}.from: is {turn.get('from')!r}; a dialogue knows {', '.join(_SHAREGPT_ROLES)}")
         messages.append({"role": role, "content": turn["value"]})
-        left |= {f"conversations.{name}" for name in turn.keys() - {"from", "value"}}
-    return {"messages": messages, **_kept(value, ("id", "source"))}, left | (
-        value.keys() - {"conversations", "system", "id", "source"}
-    )
+        left |= {f"conversations.{name}" for name in turn.keys() - {"from", "value"} if turn[name] is not None}
+    return _fields(value, messages, {"conversations", "system"}, left)
 
 
 def _read_alpaca(value: Object) -> Read:
-    messages: list[Object] = [{"role": "system", "content": value["system"]}] if value.get("system") else []
-    for number, pair in enumerate(value.get("history") or []):
+    if "output" not in value:
+        raise ValueError("output: is missing; the answer of an Alpaca line stands there (it may be empty)")
+    system = _optional_text(value, "system")
+    messages: list[Object] = [{"role": "system", "content": system}] if system else []
+    for number, pair in enumerate(_list(value, "history")):
         if not isinstance(pair, list) or len(pair) != 2:
             raise ValueError(f"history[{number}]: is not a pair of prompt and answer")
         messages += [{"role": "user", "content": pair[0]}, {"role": "assistant", "content": pair[1]}]
-    asked = [part for part in (value["instruction"], value.get("input")) if part]
-    if not all(isinstance(part, str) for part in asked):
-        raise ValueError("instruction, input: must be text")
+    asked = [part for part in (_optional_text(value, "instruction"), _optional_text(value, "input")) if part]
     messages.append({"role": "user", "content": "\n\n".join(asked)})
-    if value.get("output"):
-        messages.append({"role": "assistant", "content": value["output"]})
-    return {"messages": messages, **_kept(value, ("id", "source"))}, value.keys() - {
-        "instruction",
-        "input",
-        "output",
-        "system",
-        "history",
-        "id",
-        "source",
-    }
+    output = _optional_text(value, "output")
+    if output:
+        messages.append({"role": "assistant", "content": output})
+    return _fields(value, messages, {"instruction", "input", "output", "system", "history"})
 
 
 def _write_own(dialogue: Dialogue) -> Object:
@@ -180,21 +187,23 @@ FORMATS = {
 }
 
 
+def _is_own(value: Object) -> bool:
+    messages = value["messages"]
+    if not value.keys() <= {"messages", *_OWN} or not isinstance(value.get("id", ""), str):
+        return False
+    return isinstance(messages, list) and all(
+        isinstance(message, dict)
+        and message.keys() <= {"role", "content"}
+        and message.get("role") != "developer"
+        and not isinstance(message.get("content"), list)
+        for message in messages
+    )
+
+
 def format_of(value: Object) -> str:
     """The name of the format an object is in. Raises ValueError when it is in none."""
     if "messages" in value:
-        messages = value["messages"]
-        ours = value.keys() <= {"messages", *_OWN} and (
-            not isinstance(messages, list)
-            or (
-                all(
-                    isinstance(m, dict) and m.keys() <= {"role", "content"} and m.get("role") != "developer"
-                    for m in messages
-                )
-                and not any(isinstance(m.get("content"), list) for m in messages)
-            )
-        )
-        return "thousand" if ours else "openai"
+        return "thousand" if _is_own(value) else "openai"
     turns = value.get("conversations")
     if isinstance(turns, list):
         return "lima" if all(isinstance(turn, str) for turn in turns) else "sharegpt"

@@ -1,8 +1,8 @@
 """Lines that are too near to one another, and training lines that give away what is held out."""
 
-import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from datasketch import MinHash, MinHashLSH
@@ -10,14 +10,15 @@ from datasketch import MinHash, MinHashLSH
 from train.data.corpus import Entry
 from train.data.embedding import embed
 from train.data.finding import Finding, Rule
+from train.data.words import mostly_latin, normal, runs, tokens_of, words_of
 
 RULES = (
-    Rule("duplicate-prompt", "error", "prompts with the same words"),
-    Rule("duplicate-answer", "error", "answers with the same words"),
+    Rule("duplicate-prompt", "error", "prompts that say the same"),
+    Rule("duplicate-answer", "error", "answers that say the same"),
     Rule("near-duplicate-prompt", "error", "prompts that share half of their three-word shingles (MinHash)"),
     Rule("near-duplicate-answer", "error", "answers that share half of their three-word shingles (MinHash)"),
-    Rule("similar-prompt", "error", "prompts that mean nearly the same (sentence embeddings)"),
-    Rule("contamination", "error", "eight words in a row that a held-out line has too"),
+    Rule("similar-prompt", "error", "prompts that mean nearly the same (sentence embeddings; Latin script)"),
+    Rule("contamination", "error", "what a held-out line has too: a prompt or answer, or eight words in a row"),
 )
 
 SHINGLE = 3
@@ -25,82 +26,117 @@ JACCARD = 0.5
 COSINE = 0.8
 """In the set that comes along the nearest two prompts are at 0.75, and they ask different things."""
 GRAM = 8
-PERMUTATIONS = 64
+LONG_PROMPT = 45
+"""Words. The embedding sees no more; of two longer prompts it may see the same instruction and not the different rest."""
+BLOCK = 1024
 
 
-def words_of(text: str) -> tuple[str, ...]:
-    """The words of a text in small letters, without punctuation."""
-    return tuple(re.findall(r"\w+", text.lower()))
+@dataclass(frozen=True)
+class _Text:
+    """One text and the line it stands in."""
+
+    text: str
+    entry: Entry
 
 
-def _runs(words: Sequence[str], n: int) -> set[str]:
-    """All runs of `n` words; the whole text where it has fewer."""
-    return {" ".join(words[i : i + n]) for i in range(max(1, len(words) - n + 1))}
+def _finding(text: _Text, earlier: _Text, rule: str, noun: str, how: str, more: int = 0) -> Finding:
+    """A finding at the training line of a pair, at the later line otherwise; `more` others are as near."""
+    if text.entry.held_out != earlier.entry.held_out:
+        rule = "contamination"
+        if text.entry.held_out:
+            text, earlier = earlier, text
+    others = f" and {more} more" if more else ""
+    return Finding(text.entry.where, rule, f"its {noun} {how} that of {earlier.entry.where}{others}")
 
 
-def _near(texts: Sequence[str]) -> Iterator[tuple[int, int, float]]:
-    """Pairs (earlier, later, Jaccard similarity of shingles) at or above JACCARD; equal texts have 1.
+def _same(texts: Sequence[_Text], noun: str) -> tuple[list[_Text], list[Finding]]:
+    """The first of each group of texts that say the same, and a finding for every other one."""
+    groups: dict[str, list[_Text]] = defaultdict(list)
+    for text in texts:
+        groups[normal(text.text)].append(text)
+    findings = [
+        _finding(later, group[0], f"duplicate-{noun}", noun, "says the same as")
+        for group in groups.values()
+        for later in group[1:]
+        if later.entry is not group[0].entry
+    ]
+    return [group[0] for group in groups.values()], findings
+
+
+def _nearly_same(texts: Sequence[_Text], noun: str) -> Iterator[Finding]:
+    """A finding for each text whose shingles have a Jaccard similarity of at least JACCARD with an earlier one's.
 
     Candidates come from locality-sensitive hashing of MinHash signatures (Broder 1997), so that the time grows with the
-    number of texts and not with its square; each candidate is then compared exactly.
+    number of texts and not with its square; each candidate is then compared exactly. With 32 bands of 2 rows a pair at
+    the threshold is missed once in 10,000 times.
     """
-    shingles = [_runs(words_of(text), SHINGLE) for text in texts]
-    signatures = MinHash.bulk([[item.encode() for item in sorted(items)] for items in shingles], num_perm=PERMUTATIONS)
-    index = MinHashLSH(threshold=JACCARD * 0.8, num_perm=PERMUTATIONS)
-    for later, signature in enumerate(signatures):
-        for earlier in sorted(index.query(signature)):
-            both = len(shingles[earlier] & shingles[later])
-            jaccard = both / len(shingles[earlier] | shingles[later])
-            if jaccard >= JACCARD:
-                yield earlier, later, jaccard
-        index.insert(later, signature)
-
-
-def _repeated(entries: Sequence[Entry], texts: Sequence[str], owner: Sequence[int], noun: str) -> Iterator[Finding]:
-    for earlier, later, jaccard in _near(texts):
-        first, second = entries[owner[earlier]], entries[owner[later]]
-        if first is second:
+    shingles = [runs(tokens_of(text.text), SHINGLE) for text in texts]
+    signatures = MinHash.bulk([[item.encode() for item in sorted(items)] for items in shingles], num_perm=64)
+    index = MinHashLSH(num_perm=64, params=(32, 2))
+    for later, (text, own) in enumerate(zip(texts, shingles, strict=True)):
+        if not own:
             continue
-        exact = words_of(texts[earlier]) == words_of(texts[later])
-        rule = f"duplicate-{noun}" if exact else f"near-duplicate-{noun}"
-        yield Finding(second.where, rule, f"that of {first.where}" + ("" if exact else f", by {jaccard:.0%}"))
+        near = {
+            earlier: len(own & shingles[earlier]) / len(own | shingles[earlier])
+            for earlier in index.query(signatures[later])
+            if texts[earlier].entry is not text.entry
+        }
+        near = {earlier: jaccard for earlier, jaccard in near.items() if jaccard >= JACCARD}
+        if near:
+            nearest = max(sorted(near), key=near.__getitem__)
+            how = f"shares {near[nearest]:.0%} of its shingles with"
+            yield _finding(text, texts[nearest], f"near-duplicate-{noun}", noun, how, len(near) - 1)
+        index.insert(later, signatures[later])
 
 
-def _similar(entries: Sequence[Entry]) -> Iterator[Finding]:
-    vectors = embed([entry.asked for entry in entries])
-    for later in range(1, len(entries)):
-        cosines = vectors[:later] @ vectors[later]
-        for earlier in np.flatnonzero(cosines >= COSINE).tolist():
-            yield Finding(
-                entries[later].where,
-                "similar-prompt",
-                f"to that of {entries[earlier].where}, by {cosines[earlier]:.2f}",
-            )
+def _similar(prompts: Sequence[_Text], say: Callable[[str], None]) -> Iterator[Finding]:
+    seen = [prompt for prompt in prompts if mostly_latin(prompt.text)]
+    if len(seen) < len(prompts):
+        say(f"{len(prompts) - len(seen)} prompts in other scripts are not compared by meaning")
+    if not seen:
+        return
+    vectors = embed([prompt.text for prompt in seen])
+    long = np.array([len(prompt.text.split()) > LONG_PROMPT for prompt in seen])
+    for start in range(0, len(seen), BLOCK):
+        cosines = vectors[start : start + BLOCK] @ vectors[: start + BLOCK].T
+        for row, later in enumerate(range(start, min(start + BLOCK, len(seen)))):
+            near = cosines[row, :later]
+            near = np.where(long[:later] & long[later], 0.0, near)
+            found = np.flatnonzero(near >= COSINE)
+            if len(found):
+                nearest = int(found[near[found].argmax()])
+                how = f"means nearly the same ({near[nearest]:.2f}) as"
+                yield _finding(seen[later], seen[nearest], "similar-prompt", "prompt", how, len(found) - 1)
 
 
-def _contaminated(entries: Sequence[Entry]) -> Iterator[Finding]:
+def _shared_grams(entries: Sequence[Entry]) -> Iterator[Finding]:
     held_out: dict[str, Entry] = {}
     for entry in entries:
         if entry.held_out:
-            for text in entry.prompts + entry.answers:
-                held_out.update((gram, entry) for gram in _runs(words_of(text), GRAM))
+            for words in map(words_of, entry.prompts + entry.answers):
+                if len(words) >= GRAM:
+                    held_out.update((gram, entry) for gram in runs(words, GRAM))
     for entry in entries:
         if entry.held_out:
             continue
-        shared: dict[str, list[str]] = defaultdict(list)
-        for text in entry.texts:
-            # A run is as long as the text where that is shorter, so that a short prompt taken whole is found too.
-            for gram in sorted(_runs(words_of(text), GRAM) & held_out.keys()):
-                shared[held_out[gram].where].append(gram)
-        for where, grams in shared.items():
-            yield Finding(entry.where, "contamination", f"has {grams[0]!r} in common with {where}")
+        shared: dict[str, str] = {}
+        for words in map(words_of, entry.texts):
+            for gram in sorted(runs(words, GRAM) & held_out.keys()):
+                shared.setdefault(held_out[gram].where, gram)
+        for where, gram in shared.items():
+            yield Finding(entry.where, "contamination", f"has {gram!r} in common with {where}")
 
 
-def near(entries: Sequence[Entry]) -> Iterator[Finding]:
-    """Findings of every rule of this module, each at the later of two lines."""
-    prompts = [entry.asked for entry in entries]
-    yield from _repeated(entries, prompts, range(len(entries)), "prompt")
-    owner = [number for number, entry in enumerate(entries) for _ in entry.answers]
-    yield from _repeated(entries, [answer for entry in entries for answer in entry.answers], owner, "answer")
-    yield from _similar(entries)
-    yield from _contaminated(entries)
+def near(entries: Sequence[Entry], others: Sequence[Entry], say: Callable[[str], None]) -> Iterator[Finding]:
+    """Findings of every rule of this module on `entries`, which are compared with one another and with `others`.
+
+    What is wrong between two of `others` is not told.
+    """
+    everything = [*others, *entries]
+    ours = {entry.where for entry in entries}
+    findings: list[Finding] = []
+    prompts, found = _same([_Text(entry.asked, entry) for entry in everything], "prompt")
+    answers, more = _same([_Text(answer, entry) for entry in everything for answer in entry.answers], "answer")
+    findings += [*found, *more, *_nearly_same(prompts, "prompt"), *_nearly_same(answers, "answer")]
+    findings += [*_similar(prompts, say), *_shared_grams(everything)]
+    yield from (finding for finding in findings if finding.where in ours)

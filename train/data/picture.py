@@ -18,7 +18,9 @@ def flat_map(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Points in the plane, (n, 2), near to one another where the vectors (n, d) are: t-SNE on cosines (van der Maaten and Hinton 2008)."""
     from sklearn.manifold import TSNE
 
-    perplexity = min(30.0, max(1.0, (len(vectors) - 1) / 3))
+    if len(vectors) < 4:
+        return vectors[:, :2]
+    perplexity = min(30.0, (len(vectors) - 1) / 3)
     found: NDArray[np.float32] = TSNE(metric="cosine", init="pca", perplexity=perplexity, random_state=0).fit_transform(
         vectors
     )

@@ -11,18 +11,21 @@ from statistics import fmean, median, quantiles
 import numpy as np
 from markdown_it import MarkdownIt
 from numpy.typing import NDArray
+from rich.markup import escape
 from rich.table import Table
 
 from assistant.errors import BadData
+from assistant.jsonl import Problem
 from train.data.corpus import Entry, files_of, read_corpus
 from train.data.embedding import embed
-from train.data.near import words_of
+from train.data.words import words_of
 
 FORMS = ("prose", "numbered list", "bullets", "table", "code", "JSON", "short lines")
 BINS = (0, 20, 40, 70, 110, 150, 190, 230, 270)
 """Lower edges of the length histogram, in words of an answer."""
 WINDOW = 10_000
 """Words over which distinct n-grams are counted: their share falls with the length of a text, so it is fixed."""
+BLOCK = 1024
 CHUNK = 1_000
 """Words whose use of function words is compared with that of the whole."""
 
@@ -46,16 +49,16 @@ class Set:
         return [answer for entry in self.entries for answer in entry.answers]
 
 
-def read_set(source: Path, count_tokens: Callable[[str], int]) -> Set:
+def read_set(source: Path, name: str, count_tokens: Callable[[str], int]) -> Set:
     """The lines of one file or folder. Raises BadData when any line cannot be read."""
-    problems: list[str] = []
+    problems: list[Problem] = []
     entries = read_corpus(files_of([source]), problems)
     if problems:
         raise BadData(problems)
     tokens: Counter[str] = Counter()
     for entry in entries:
         tokens[entry.file] += sum(map(count_tokens, entry.answers))
-    return Set(source.stem, tuple(entries), embed([entry.asked for entry in entries]), dict(tokens))
+    return Set(name, tuple(entries), embed([entry.asked for entry in entries]), dict(tokens))
 
 
 def form_of(answer: str) -> str:
@@ -79,10 +82,12 @@ def mean_similarity(vectors: NDArray[np.float32]) -> float:
 
 
 def nearest(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """For each unit vector the cosine of its nearest other one."""
-    cosines = vectors @ vectors.T
-    np.fill_diagonal(cosines, -1)
-    found: NDArray[np.float32] = cosines.max(axis=1)
+    """For each unit vector, (n, d), the cosine of its nearest other one, (n,); NaN for a single one."""
+    found = np.full(len(vectors), np.nan, dtype=np.float32)
+    for start in range(0, len(vectors) if len(vectors) > 1 else 0, BLOCK):
+        cosines = vectors[start : start + BLOCK] @ vectors.T
+        np.fill_diagonal(cosines[:, start:], -1)
+        found[start : start + BLOCK] = cosines.max(axis=1)
     return found
 
 
@@ -138,7 +143,7 @@ def files_table(sets: Sequence[Set]) -> Table:
             inside = [entry for entry in data.entries if entry.file == file]
             lengths = _lengths([answer for entry in inside for answer in entry.answers])
             table.add_row(
-                file,
+                escape(file),
                 str(len(inside)),
                 str(sum(len(entry.prompts) for entry in inside)),
                 str(len({entry.topic for entry in inside})),
@@ -158,12 +163,13 @@ def _numbers(data: Set) -> dict[str, str]:
     lengths = _lengths(answers)
     cut = quantiles(lengths, n=10) if len(lengths) > 1 else []
     near = nearest(data.vectors)
-    rows = {
-        "lines": f"{len(data.entries):,}",
-        "mean cosine of two prompts": f"{mean_similarity(data.vectors):.3f}",
-        "mean cosine to the nearest prompt": f"{near.mean():.3f}",
-        "prompts with one nearer than 0.6": f"{(near > 0.6).mean():.1%}",
-    }
+    rows = {"lines": f"{len(data.entries):,}"}
+    if len(data.entries) > 1:
+        rows |= {
+            "mean cosine of two prompts": f"{mean_similarity(data.vectors):.3f}",
+            "mean cosine to the nearest prompt": f"{near.mean():.3f}",
+            "prompts with one nearer than 0.6": f"{(near > 0.6).mean():.1%}",
+        }
     if answers:
         rows |= {
             "answers": f"{len(answers):,}",
@@ -184,11 +190,11 @@ def _sentence_lengths(answers: Sequence[str]) -> list[int]:
 
 
 def _side_by_side(title: str, columns: dict[str, dict[str, str]]) -> Table:
-    table = Table(title, *columns, box=None)
+    table = Table(title, *map(escape, columns), box=None)
     for column in table.columns[1:]:
         column.justify = "right"
     for row in dict.fromkeys(name for cells in columns.values() for name in cells):
-        table.add_row(row, *(cells.get(row, "") for cells in columns.values()))
+        table.add_row(row, *(escape(cells.get(row, "")) for cells in columns.values()))
     return table
 
 

@@ -19,17 +19,18 @@ OPENING_SHARE = 0.015
 """Of all answers, how many the same three words may open."""
 
 _OPENINGS = re.compile(
-    r"\W*(?:certainly|absolutely|sure(?: thing)?|of course|definitely|great|good question|excellent question|what a great"
-    r"|i'?m sorry,? but|i apologi[sz]e|thank(?:s| you) for (?:your|the|asking|reaching)|i'?d be happy|i would be happy"
-    r"|as an (?:ai|assistant)|as a (?:large )?language model)\b(?=\s*[!,.:;-]|\s+(?:question|to help|i can))",
+    r"\W*(?:(?:certainly|absolutely|definitely|sure(?: thing)?|of course|great|no problem)(?=\s*[!,.:;\u2014])"
+    r"|(?:great|good|excellent|interesting) question\b|what a great\b"
+    r"|i['\u2019]?m sorry,? (?:but|to hear)\b|i apologi[sz]e\b|thank(?:s| you) for (?:your|the|asking|reaching|contacting)\b"
+    r"|i(?:['\u2019]d| would) be happy\b|as an (?:ai|assistant)\b|as a (?:large )?language model\b)",
     re.IGNORECASE,
 )
 _PHRASES = re.compile(
     r"\b(?:as an ai\b|as a (?:large )?language model|i hope (?:this|that) helps|hope (?:this|that) helps"
-    r"|let me know if|feel free to|(?:please )?(?:don't|do not) hesitate to|happy to help|great question"
-    r"|it(?:'|\u2019)?s (?:important|worth|crucial) (?:to note|noting|to remember|remembering)|it is (?:important|worth|crucial)"
-    r" (?:to note|noting|to remember|remembering)|in conclusion|delv(?:e|es|ing) into|rich tapestry"
-    r"|a testament to|rest assured|in today's (?:fast-paced )?world|navigat(?:e|ing) the complexit)",
+    r"|let me know if|feel free to|(?:don['\u2019]t|do not) hesitate to|happy to help|great question"
+    r"|it(?:['\u2019]s| is) (?:important|worth|crucial) (?:to note|noting|to remember|remembering)"
+    r"|in conclusion|delv(?:e|es|ing) into|rich tapestry"
+    r"|a testament to|rest assured|in today['\u2019]s (?:fast-paced )?world|navigat(?:e|ing) the complexit)",
     re.IGNORECASE,
 )
 _ANECDOTE = re.compile(
@@ -61,7 +62,7 @@ _COMPOSITION = re.compile(
     re.IGNORECASE,
 )
 _QUOTED = re.compile(
-    r"\"[^\"\n]*\"|\u201c[^\u201d\n]*\u201d|```.*?(?:```|\Z)|^>.*$|`[^`\n]+`", re.DOTALL | re.MULTILINE
+    r"\"[^\"\n]*\"|\u201c[^\u201d\n]*\u201d|```.*?(?:```|\Z)|^>[^\n]*$|`[^`\n]+`", re.DOTALL | re.MULTILINE
 )
 
 
@@ -84,26 +85,27 @@ def _repeated_openings(entries: Sequence[Entry]) -> Iterator[Finding]:
             yield Finding(where[0], "opening", f"{words!r} opens {len(where)} of {total} answers, also {others}")
 
 
+def _first_own(pattern: re.Pattern[str], text: str, asked: str) -> str | None:
+    """The first match that the user has not said too: a phrase that the prompt holds is being talked about."""
+    found = (match[0].rstrip(".,;:)") for match in pattern.finditer(text))
+    return next((phrase for phrase in found if phrase.lower() not in asked.lower()), None)
+
+
 def wording(entries: Sequence[Entry]) -> Iterator[Finding]:
     """Findings of every rule of this module on the answers, and on the prompts for what they refer to."""
     for entry in entries:
+        asked = f"{entry.system or ''}\n{entry.asked}"
         for prompt in entry.prompts:
             if match := _UNSEEN_IN_PROMPT.search(prompt):
                 yield Finding(entry.where, "unseen", f"the prompt refers to {match[0]!r}")
         for answer in entry.answers:
+            own = _QUOTED.sub(" ", answer)
             if match := _OPENINGS.match(answer):
                 yield Finding(entry.where, "banned-opening", f"begins with {match[0].strip()!r}")
-            own = _QUOTED.sub(" ", answer)
-            # A phrase that the prompt itself holds is being talked about.
-            if (match := _PHRASES.search(own)) and match[0].lower() not in entry.asked.lower():
-                yield Finding(entry.where, "banned-phrase", repr(match[0]))
-            match = _ANECDOTE.search(own)
-            if (
-                match
-                and match[0].lower() not in entry.asked.lower()
-                and not _COMPOSITION.search(f"{entry.system or ''} {entry.asked}")
-            ):
-                yield Finding(entry.where, "first-person", repr(match[0]))
-            if (match := _UNSEEN.search(own)) and match[0].lower() not in entry.asked.lower():
-                yield Finding(entry.where, "unseen", f"the answer refers to {match[0]!r}")
+            if phrase := _first_own(_PHRASES, own, asked):
+                yield Finding(entry.where, "banned-phrase", repr(phrase))
+            if not _COMPOSITION.search(asked) and (phrase := _first_own(_ANECDOTE, own, asked)):
+                yield Finding(entry.where, "first-person", repr(phrase))
+            if phrase := _first_own(_UNSEEN, own, asked):
+                yield Finding(entry.where, "unseen", f"the answer refers to {phrase!r}")
     yield from _repeated_openings(entries)
