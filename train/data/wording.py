@@ -19,7 +19,7 @@ OPENING_SHARE = 0.015
 """Of all answers, how many the same three words may open."""
 
 _OPENINGS = re.compile(
-    r"\W*(?:(?:certainly|absolutely|definitely|sure(?: thing)?|of course|great|no problem)(?=\s*[!,.:;\u2014])"
+    r"[^\w\"\u201c]*(?:(?:certainly|absolutely|definitely|sure(?: thing)?|of course|great|no problem)(?=\s*[!,.:;\u2014])"
     r"|(?:great|good|excellent|interesting) question\b|what a great\b"
     r"|i['\u2019]?m sorry,? (?:but|to hear)\b|i apologi[sz]e\b|thank(?:s| you) for (?:your|the|asking|reaching|contacting)\b"
     r"|i(?:['\u2019]d| would) be happy\b|as an (?:ai|assistant)\b|as a (?:large )?language model\b)",
