@@ -56,6 +56,7 @@ def data_stats(
             # Two sources of one name are told apart by where they are.
             name if names.count(name) == 1 else str(source),
             lambda text: len(template.tokenizer.encode(text, add_special_tokens=False).ids),
+            say,
         )
         for source, name in zip(chosen, names, strict=True)
     ]

@@ -1,12 +1,13 @@
 """`thousand data audit`: everything a program can find wrong with a data set."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.table import Table
 
+from assistant.base_model import Say
 from assistant.dialogue import HELD_OUT
 from assistant.jsonl import Problem
 from assistant.settings import bundled
@@ -45,7 +46,7 @@ def _held_out_that_come_along(files: Sequence[Path]) -> list[Entry]:
     return read_corpus(sorted(p for p in bundled("dialogues").glob("*.jsonl") if p.stem in HELD_OUT), [])
 
 
-def audit(sources: Sequence[Path], say: Callable[[str], None]) -> Report:
+def audit(sources: Sequence[Path], say: Say) -> Report:
     """Look at every line of the files and folders in `sources` with every rule; held-out sets are looked at too.
 
     Where no held-out set is among the sources, those that come along are used to look for contamination.

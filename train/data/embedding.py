@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from assistant.base_model import Say
 from assistant.errors import ThousandError
 from assistant.files import atomic_path, sha256
 from assistant.settings import settings
@@ -66,7 +67,7 @@ def _encode(texts: Sequence[str]) -> Vectors:
     return unit
 
 
-def embed(texts: Sequence[str]) -> Vectors:
+def embed(texts: Sequence[str], say: Say) -> Vectors:
     """Unit vectors, (len(texts), 384), float32; the dot product of two is their cosine similarity.
 
     Raises ThousandError when the packaged model is not the one that the thresholds were chosen with.
@@ -76,6 +77,7 @@ def embed(texts: Sequence[str]) -> Vectors:
     keys = [_key(text) for text in texts]
     missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
     if missing:
+        say(f"Embedding {len(missing):,} prompts (once; about a second for a hundred)")
         vectors = _encode(list(missing.values())).astype(np.float16)
         known.update(zip(missing, vectors, strict=True))
         _save(cache, known)

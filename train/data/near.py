@@ -1,12 +1,13 @@
 """Lines that are too near to one another, and training lines that give away what is held out."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from datasketch import MinHash, MinHashLSH
 
+from assistant.base_model import Say
 from train.data.corpus import Entry
 from train.data.embedding import embed
 from train.data.finding import Finding, Rule
@@ -89,13 +90,13 @@ def _nearly_same(texts: Sequence[_Text], noun: str) -> Iterator[Finding]:
         index.insert(later, signatures[later])
 
 
-def _similar(prompts: Sequence[_Text], say: Callable[[str], None]) -> Iterator[Finding]:
+def _similar(prompts: Sequence[_Text], say: Say) -> Iterator[Finding]:
     seen = [prompt for prompt in prompts if mostly_latin(prompt.text)]
     if len(seen) < len(prompts):
         say(f"{len(prompts) - len(seen)} prompts in other scripts are not compared by meaning")
     if not seen:
         return
-    vectors = embed([prompt.text for prompt in seen])
+    vectors = embed([prompt.text for prompt in seen], say)
     long = np.array([len(prompt.text.split()) > LONG_PROMPT for prompt in seen])
     for start in range(0, len(seen), BLOCK):
         cosines = vectors[start : start + BLOCK] @ vectors[: start + BLOCK].T
@@ -127,7 +128,7 @@ def _shared_grams(entries: Sequence[Entry]) -> Iterator[Finding]:
             yield Finding(entry.where, "contamination", f"has {gram!r} in common with {where}")
 
 
-def near(entries: Sequence[Entry], others: Sequence[Entry], say: Callable[[str], None]) -> Iterator[Finding]:
+def near(entries: Sequence[Entry], others: Sequence[Entry], say: Say) -> Iterator[Finding]:
     """Findings of every rule of this module on `entries`, which are compared with one another and with `others`.
 
     What is wrong between two of `others` is not told.

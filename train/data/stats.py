@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rich.markup import escape
 from rich.table import Table
 
+from assistant.base_model import Say
 from assistant.errors import BadData
 from assistant.jsonl import Problem
 from train.data.corpus import Entry, files_of, read_corpus
@@ -48,7 +49,7 @@ class Set:
         return [answer for entry in self.entries for answer in entry.answers]
 
 
-def read_set(source: Path, name: str, count_tokens: Callable[[str], int]) -> Set:
+def read_set(source: Path, name: str, count_tokens: Callable[[str], int], say: Say) -> Set:
     """The lines of one file or folder. Raises BadData when any line cannot be read."""
     problems: list[Problem] = []
     entries = read_corpus(files_of([source]), problems)
@@ -57,7 +58,7 @@ def read_set(source: Path, name: str, count_tokens: Callable[[str], int]) -> Set
     tokens: Counter[str] = Counter()
     for entry in entries:
         tokens[entry.file] += sum(map(count_tokens, entry.answers))
-    return Set(name, tuple(entries), embed([entry.asked for entry in entries]), dict(tokens))
+    return Set(name, tuple(entries), embed([entry.asked for entry in entries], say), dict(tokens))
 
 
 def form_of(answer: str) -> str:
