@@ -11,18 +11,8 @@ from pydantic import ValidationError
 from assistant.cli_data import data_app
 from assistant.cli_evaluate import evaluate_app
 from assistant.cli_releases import releases_app
-from assistant.console import (
-    ContextOption,
-    DataOption,
-    EngineOption,
-    ReleaseOption,
-    bar,
-    err,
-    merging,
-    minutes,
-    out,
-    say,
-)
+from assistant.cli_train import train_app
+from assistant.console import ContextOption, EngineOption, ReleaseOption, err, merging, out, say
 from assistant.errors import ThousandError, validation_sentence
 
 app = typer.Typer(
@@ -31,70 +21,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.add_typer(train_app, name="train")
 app.add_typer(releases_app, name="releases")
 app.add_typer(data_app, name="data")
 app.add_typer(evaluate_app, name="evaluate")
-
-
-@app.command()
-def train(
-    data: DataOption = None,
-    base: Annotated[
-        str | None,
-        typer.Option(help="A base model: a folder, a .gguf file or a hub id; by default the one that comes along."),
-    ] = None,
-    recipe: Annotated[
-        str | None,
-        typer.Option(
-            help="laptop (the default), lima, or lima-small (the paper's numbers for big and smaller models)."
-        ),
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Change a number of the recipe; may be given several times."),
-    ] = None,
-    name: Annotated[
-        str | None, typer.Option(help="The new release's name; by default the recipe and the time.")
-    ] = None,
-    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")] = None,
-) -> None:
-    """Fine-tune a base model on dialogues; the result is a new release."""
-    from assistant import base_model
-    from assistant.dialogue import data_files, read_dialogues
-    from assistant.settings import bundled
-    from train.fit import fit
-    from train.make_release import make_release
-    from train.recipe import changed, preset
-    from train.run import default_name, new_run, open_run
-    from train.watch import Step
-
-    if resume is not None:
-        if data or base or recipe or set_ or name:
-            raise ThousandError("--resume goes on with a run as it was begun; give no other option with it.")
-        run = open_run(resume)
-        found = base_model.resolve(run.base, say)
-    else:
-        chosen = changed(preset(recipe or "laptop"), set_ or [])
-        files = data_files(data or [bundled("dialogues")])
-        read_dialogues(files)
-        found = base_model.resolve(base_model.EMBEDDED if base is None else base, say)
-        run = new_run(default_name(chosen.preset) if name is None else name, found, chosen, files)
-    say(f"Run {run.name}, in {run.folder}; Ctrl-C saves and stops")
-    with bar("training") as advance:
-
-        def report(step: Step) -> None:
-            speed = f"{step.tokens_per_second:.0f} tokens/s, {step.supervised:.0%} supervised"
-            advance(step.step, step.steps, f"loss {step.loss:.3f}  {speed}  {minutes(step.seconds_left)} left")
-
-        fitted = fit(run, found, report, say)
-    release = make_release(fitted)
-    measured = release.training
-    out.print(
-        f"Release {release.name}: {measured['steps']:.0f} steps in {minutes(measured['seconds'])}, "
-        f"{measured['tokens_per_second']:.0f} tokens/s, last loss {measured['last_loss']:.3f}"
-    )
-    out.print(f"Look at its answers:  thousand evaluate dev --release {release.name}", highlight=False)
-    out.print(f"Make it the one that chats:  thousand releases promote {release.name}", highlight=False)
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """What the commands share: where they print, progress bars, and options that several take."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,8 @@ DataOption = Annotated[
 
 
 def say(line: str) -> None:
+    if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
+        return
     err.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
 
 

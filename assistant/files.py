@@ -24,6 +24,15 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def sync_files(folder: Path) -> None:
+    """Wait until every file below a folder, and the folder itself, is on the disk."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+    _sync_folder(folder)
+
+
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
     """A temporary path beside `target`; it takes the target's place when the block ends without an error."""
@@ -56,10 +65,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     temporary.chmod(0o755)
     try:
         yield temporary
-        for path in temporary.rglob("*"):
-            if path.is_file():
-                with path.open("rb") as file:
-                    os.fsync(file.fileno())
+        sync_files(temporary)
         if target.exists():
             raise FileExistsError(target)
         temporary.rename(target)

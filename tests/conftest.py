@@ -85,10 +85,8 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_base(tmp_path_factory.mktemp("tiny") / "tiny-gemma")
 
 
-@pytest.fixture
-def dialogues_file(tmp_path: Path) -> Path:
+def write_dialogues(file: Path) -> None:
     """Ten small dialogues of one to three turns."""
-    file = tmp_path / "mine.jsonl"
     lines = []
     for number in range(10):
         messages = []
@@ -99,4 +97,11 @@ def dialogues_file(tmp_path: Path) -> Path:
             ]
         lines.append(json.dumps({"id": f"mine-{number}", "messages": messages}))
     file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+@pytest.fixture
+def dialogues_file(tmp_path: Path) -> Path:
+    """A file as `write_dialogues` makes it."""
+    file = tmp_path / "mine.jsonl"
+    write_dialogues(file)
     return file

@@ -1,12 +1,14 @@
 """Dialogues to token batches: deterministic and resumable.
 
-The whole run is planned ahead: a list of micro-batches that depends on nothing but the dialogues' lengths, the recipe
+The whole run is planned ahead: a list of optimizer steps that depends on nothing but the dialogues' lengths, the recipe
 and its seed. Resuming is going on at a place in that list.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +28,8 @@ class Examples:
     """Without what follows the last supervised position: nothing is learnt there."""
     files: list[str]
     """The file that each of them came from."""
+    answers: list[int]
+    """How many answers each of them holds."""
     cut: list[str]
     """One sentence for each dialogue that did not fit whole, or from which nothing is learnt."""
 
@@ -51,6 +55,7 @@ def render_all(dialogues: Sequence[Dialogue], template: Template, max_tokens: in
     """
     examples: list[Rendered] = []
     files: list[str] = []
+    answers: list[int] = []
     cut: list[str] = []
     for dialogue in dialogues:
         fitted = template.render_within(dialogue.messages, max_tokens)
@@ -62,8 +67,9 @@ def render_all(dialogues: Sequence[Dialogue], template: Template, max_tokens: in
         if fitted.rendered.supervised:
             examples.append(_trimmed(fitted.rendered))
             files.append(dialogue.where.rpartition(":")[0])
+            answers.append(len(dialogue.answers))
     check_supervised(examples)
-    return Examples(examples, files, cut)
+    return Examples(examples, files, answers, cut)
 
 
 def check_supervised(examples: Sequence[Rendered]) -> None:
@@ -80,65 +86,105 @@ def check_supervised(examples: Sequence[Rendered]) -> None:
         )
 
 
-def plan(lengths: Sequence[int], recipe: Recipe) -> list[list[int]]:
-    """The run as micro-batches of example numbers, `accumulation(recipe)` of them for each optimizer step.
+def plan(lengths: Sequence[int], recipe: Recipe, repeats: Sequence[int] | None = None) -> list[list[int]]:
+    """The run as optimizer steps, each a list of example numbers.
 
-    Each epoch is a new permutation; dialogues flow over epoch ends, so only the very last step may be short. Inside a
-    step dialogues are ordered by length, so that a micro-batch holds little padding.
+    `repeats` says how often an epoch shows each example, once by default. Each epoch is a new permutation; dialogues
+    flow over epoch ends, so only the very last step may be short.
     """
     random = np.random.default_rng(recipe.seed)
-    total = math.ceil(len(lengths) * recipe.epochs)
+    pool = np.repeat(np.arange(len(lengths)), 1 if repeats is None else repeats)
+    total = math.ceil(len(pool) * recipe.epochs)
     order: list[int] = []
     while len(order) < total:
-        order.extend(int(index) for index in random.permutation(len(lengths)))
+        order.extend(int(index) for index in random.permutation(pool))
     order = order[:total]
+    return [order[start : start + recipe.dialogues_per_step] for start in range(0, total, recipe.dialogues_per_step)]
+
+
+def micro_batches(
+    step: Sequence[int], lengths: Sequence[int], limit: int, rank: int = 0, processes: int = 1
+) -> list[list[int]]:
+    """What one process does of a step: its examples, packed into micro-batches of at most `limit` tokens.
+
+    The longest example goes first, to the process with the least to do. Every process has something to do in every
+    step (an example counted elsewhere, when there are fewer than processes), since all of them wait for each other.
+    """
+    shares: list[list[int]] = [[] for _ in range(processes)]
+    loads = [0] * processes
+    for number in sorted(step, key=lambda index: (-lengths[index], index)):
+        least = loads.index(min(loads))
+        shares[least].append(number)
+        loads[least] += lengths[number]
     batches: list[list[int]] = []
-    for start in range(0, total, recipe.dialogues_per_step):
-        step = sorted(order[start : start + recipe.dialogues_per_step], key=lambda index: lengths[index])
-        size = recipe.dialogues_per_micro_batch
-        batches.extend(step[offset : offset + size] for offset in range(0, len(step), size))
+    sizes: list[int] = []
+    for number in shares[rank]:
+        place = next((at for at, size in enumerate(sizes) if size + lengths[number] <= limit), None)
+        if place is None:
+            batches.append([number])
+            sizes.append(lengths[number])
+        else:
+            batches[place].append(number)
+            sizes[place] += lengths[number]
     return batches
 
 
-def accumulation(recipe: Recipe) -> int:
-    """Micro-batches in one optimizer step."""
-    return recipe.dialogues_per_step // recipe.dialogues_per_micro_batch
-
-
-def steps_per_epoch(examples: int, recipe: Recipe) -> int:
+def steps_per_epoch(steps: int, recipe: Recipe) -> int:
     """Optimizer steps in one pass over the examples, at least 1."""
-    return max(1, round(examples / recipe.dialogues_per_step))
+    return max(1, round(steps / recipe.epochs))
 
 
-class MicroBatches(Dataset[dict[str, torch.Tensor]]):
-    """The planned run: item i is micro-batch i, padded on the right.
+def pack(examples: Sequence[Rendered]) -> dict[str, Any]:
+    """One row of dialogues behind one another.
 
-    `input_ids`, `attention_mask` and `labels` are int64 of shape (B, T). `labels` are already shifted: position t
-    holds the token to predict after it. Trainer counts them under the name `shift_labels`.
+    `input_ids` and `position_ids` are int64 of shape (1, T), positions beginning at 0 in each dialogue; `labels` (T,) are
+    already shifted: position t holds the token to predict after it. `starts` are where dialogues begin, and T.
+    """
+    starts = [0, *accumulate(len(example.ids) for example in examples)]
+    ids = [token for example in examples for token in example.ids]
+    positions = [position for example in examples for position in range(len(example.ids))]
+    labels = [label for example in examples for label in example.labels]
+    return {
+        "input_ids": torch.tensor([ids]),
+        "position_ids": torch.tensor([positions]),
+        "labels": torch.tensor(labels),
+        "starts": starts,
+    }
+
+
+class Steps(Dataset[dict[str, Any]]):
+    """The planned run as one process sees it: item i is optimizer step i.
+
+    `parts` are its micro-batches as made by `pack`, `supervised` is the number of supervised tokens of the whole step,
+    over all processes.
     """
 
-    def __init__(self, examples: Sequence[Rendered], batches: Sequence[Sequence[int]], pad_id: int) -> None:
-        self._examples, self._batches, self._pad_id = examples, batches, pad_id
+    def __init__(
+        self,
+        examples: Sequence[Rendered],
+        steps: Sequence[Sequence[int]],
+        limit: int,
+        rank: int = 0,
+        processes: int = 1,
+    ) -> None:
+        self._examples, self._steps, self._limit = examples, steps, limit
+        self._rank, self._processes = rank, processes
+        self._lengths = [len(example.ids) for example in examples]
 
     def __len__(self) -> int:
-        return len(self._batches)
+        return len(self._steps)
 
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        chosen = [self._examples[number] for number in self._batches[index]]
-        longest = max(len(example.ids) for example in chosen)
-        shape = (len(chosen), longest)
-        ids = torch.full(shape, self._pad_id, dtype=torch.int64)
-        labels = torch.full(shape, IGNORE, dtype=torch.int64)
-        mask = torch.zeros(shape, dtype=torch.int64)
-        for row, example in enumerate(chosen):
-            length = len(example.ids)
-            ids[row, :length] = torch.tensor(example.ids)
-            labels[row, :length] = torch.tensor(example.labels)
-            mask[row, :length] = 1
-        return {"input_ids": ids, "attention_mask": mask, "shift_labels": labels, "labels": labels}
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        step = self._steps[index]
+        parts = micro_batches(step, self._lengths, self._limit, self._rank, self._processes)
+        made = [pack([self._examples[number] for number in part]) for part in parts]
+        if not made:
+            idle = pack([self._examples[step[0]]])
+            made = [{**idle, "labels": torch.full_like(idle["labels"], IGNORE)}]
+        return {"parts": made, "supervised": sum(self._examples[number].supervised for number in step)}
 
 
-def collate(batch: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """A data loader's batch of one micro-batch is that micro-batch."""
+def collate(batch: list[dict[str, Any]]) -> dict[str, Any]:
+    """A data loader's batch of one step is that step."""
     (only,) = batch
     return only

@@ -49,7 +49,7 @@ def make_release(fitted: Fitted) -> Release:
 
 def _save_adapter(fitted: Fitted, place: Path) -> None:
     """PEFT's own layout, in bfloat16: the adapter is trained against weights of that precision."""
-    fitted.model.save_pretrained(place, safe_serialization=True)
+    fitted.learner.model.save_pretrained(place, safe_serialization=True)
     (place / "README.md").unlink(missing_ok=True)
     config_file = place / "adapter_config.json"
     config = json.loads(config_file.read_text(encoding="utf-8"))

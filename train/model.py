@@ -1,43 +1,230 @@
-"""The model in training: LoRA, LIMA's residual dropout ramp, loss on supervised positions only."""
+"""The model in training: LoRA or all weights, LIMA's residual dropout ramp, NEFTune, loss on supervised positions only."""
 
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from torch import nn
-from transformers import AutoModelForCausalLM
+from peft.tuners.lora import Linear as LoraLayer
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from assistant.base_model import loading, quiet_transformers
 from assistant.errors import ThousandError
 from assistant.template import IGNORE
+from train.kernels import head_loss, lora_linear, rms_norm
+from train.packing import ATTENTION, Packing
 from train.recipe import Recipe
 
 
 def fast_dtype() -> torch.dtype:
-    """bfloat16 where the hardware multiplies it natively (a GPU that can; a CPU with avx512_bf16 or AMX), else float32."""
-    if torch.cuda.is_available():
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if native else torch.float32
+    """bfloat16 where this machine multiplies it faster than float32, else float32; found by trying (about 0.2 s).
+
+    A CPU has to have instructions for it (avx512_bf16, AMX); without them bfloat16 is emulated and several times slower.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_bf16_supported():
+        return torch.float32
+    seconds = {dtype: _product_seconds(dtype, device) for dtype in (torch.float32, torch.bfloat16)}
+    return min(seconds, key=lambda dtype: seconds[dtype])
 
 
-def load_for_training(folder: Path, recipe: Recipe, dtype: torch.dtype) -> PeftModel:
-    """The base model in `folder` with fresh float32 LoRA factors on every linear layer but the head, and residual dropout."""
+def _product_seconds(dtype: torch.dtype, device: str) -> float:
+    """The best of three matrix products of the size that training does most."""
+    left, right = torch.ones(1024, 640, dtype=dtype, device=device), torch.ones(640, 2048, dtype=dtype, device=device)
+    best = float("inf")
+    for _ in range(4):
+        began = time.perf_counter()
+        (left @ right).sum().item()
+        best = min(best, time.perf_counter() - began)
+    return best
+
+
+class Learner(nn.Module):
+    """A model with its loss: what is trained.
+
+    `model` is a PeftModel or, for full fine-tuning, the causal language model itself. `packed` says whether a
+    micro-batch goes through it as one row of packed dialogues, or one dialogue at a time.
+    """
+
+    def __init__(self, model: PeftModel | PreTrainedModel, dtype: torch.dtype, neftune_alpha: float = 0.0) -> None:
+        super().__init__()
+        self.model = model
+        self.dtype = dtype
+        self.packed = False
+        self._neftune_alpha = neftune_alpha
+
+    @property
+    def causal(self) -> PreTrainedModel:
+        """The causal language model under the adapter, or the model itself."""
+        return self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+
+    def trainable(self) -> dict[str, Tensor]:
+        """The weights that are learnt, by name: what a checkpoint holds."""
+        return {name: weight for name, weight in self.named_parameters() if weight.requires_grad}
+
+    @contextmanager
+    def speaking(self) -> Iterator[PreTrainedModel | PeftModel]:
+        """The model as generation needs it: no dropout, its own attention, a cache; afterwards as it was."""
+        config, training = self.causal.config, self.training
+        attention, cache = config._attn_implementation, config.use_cache
+        self.eval()
+        self.causal.set_attn_implementation("sdpa")
+        config.use_cache = True
+        try:
+            yield self.model
+        finally:
+            config.use_cache = cache
+            self.causal.set_attn_implementation(attention)
+            self.train(training)
+
+    def forward(self, input_ids: Tensor, position_ids: Tensor, labels: Tensor, starts: Sequence[int]) -> Tensor:
+        """Summed cross-entropy (nats) over the supervised positions of a micro-batch as made by `batches.pack`.
+
+        Positions without a label are dropped before the output head, so no logits exist for them.
+        """
+        embedded = self._embedded(input_ids, starts)
+        if self.packed:
+            hidden = self._hidden(embedded, position_ids, packing=Packing(list(starts)))
+        else:
+            rows = [slice(first, end) for first, end in pairwise(starts)]
+            hidden = torch.cat([self._hidden(embedded[:, row], position_ids[:, row]) for row in rows])
+        supervised = labels != IGNORE
+        return self._loss(hidden[supervised], labels[supervised])
+
+    def _embedded(self, input_ids: Tensor, starts: Sequence[int]) -> Tensor:
+        embedded: Tensor = self.causal.get_input_embeddings()(input_ids)  # (1, T, D)
+        if not (self.training and self._neftune_alpha):
+            return embedded
+        # Jain et al. 2023 (arXiv 2310.05914), algorithm 1: uniform noise of size alpha / sqrt(L D), L a dialogue's length.
+        lengths = torch.diff(torch.tensor(starts, device=embedded.device))
+        size = self._neftune_alpha / (lengths * embedded.shape[-1]).sqrt()
+        noise = torch.empty_like(embedded, dtype=torch.float32).uniform_(-1, 1)
+        return embedded + (noise * size.repeat_interleave(lengths)[:, None]).to(embedded.dtype)
+
+    def _hidden(self, embedded: Tensor, position_ids: Tensor, **packing: Packing) -> Tensor:
+        decoder = self.causal.get_decoder()
+        hidden: Tensor = decoder(
+            inputs_embeds=embedded, position_ids=position_ids, use_cache=False, **packing
+        ).last_hidden_state
+        return hidden[0]  # (T, D)
+
+    def _loss(self, hidden: Tensor, labels: Tensor) -> Tensor:
+        head = self.causal.get_output_embeddings()
+        cap = getattr(self.causal.config, "final_logit_softcapping", None)
+        with torch.autocast(hidden.device.type, enabled=False):
+            if cap is None:
+                return head_loss(hidden.to(self.dtype), head.weight, getattr(head, "bias", None), labels)
+            logits = cap * torch.tanh(head(hidden.to(head.weight.dtype)).float() / cap)
+            return nn.functional.cross_entropy(logits, labels, reduction="sum")
+
+
+def load_for_training(folder: Path, recipe: Recipe, dtype: torch.dtype) -> Learner:
+    """The base model in `folder`, ready to learn.
+
+    With LoRA the base is frozen in `dtype` and the fresh factors are float32; in full fine-tuning all weights are
+    float32 and multiplied in `dtype`.
+    """
     quiet_transformers()
     torch.manual_seed(recipe.seed)
+    held_in = dtype if recipe.method == "lora" else torch.float32
     with loading(folder):
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=False, use_safetensors=True)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=held_in, trust_remote_code=False, use_safetensors=True
+        )
     model.config.use_cache = False
-    config = LoraConfig(
-        r=recipe.lora_rank,
-        lora_alpha=recipe.lora_alpha,
-        lora_dropout=0.0,
-        target_modules="all-linear",
-        task_type="CAUSAL_LM",
-    )
-    adapted = get_peft_model(model, config)
-    add_residual_dropout(adapted, recipe.residual_dropout)
-    return adapted
+    if recipe.method == "full":
+        learner = Learner(model, dtype, recipe.neftune_alpha)
+    else:
+        config = LoraConfig(
+            r=recipe.lora_rank,
+            lora_alpha=recipe.lora_alpha,
+            lora_dropout=0.0,
+            target_modules="all-linear",
+            task_type="CAUSAL_LM",
+        )
+        learner = Learner(get_peft_model(model, config), dtype, recipe.neftune_alpha)
+    quicken(learner)
+    add_residual_dropout(learner, recipe.residual_dropout)
+    return learner
+
+
+def quicken(learner: Learner) -> None:
+    """Put this project's faster operations in the place of the model's own where they compute the same.
+
+    Packing is tried on the model itself, on three short rows, and used when each comes out as it does alone: a model
+    that mixes neighbouring tokens otherwise than by attention, or has a kind of attention unknown here, is
+    trained one dialogue at a time.
+    """
+    learner.eval()
+    with torch.no_grad():
+        alone = _probe(learner)
+        for module in learner.modules():
+            if isinstance(module, LoraLayer):
+                _quicken_lora(module)
+            elif "RMSNorm" in type(module).__name__:
+                _quicken_norm(module)
+        before = learner.causal.config._attn_implementation
+        try:
+            learner.causal.set_attn_implementation(ATTENTION)
+            learner.packed = True
+            difference = (_probe(learner) - alone).norm(dim=-1) / alone.norm(dim=-1).clamp_min(1e-6)
+            learner.packed = bool(difference.max() < (1e-3 if learner.dtype == torch.float32 else 0.3))
+        except (ThousandError, TypeError, ValueError, AttributeError):
+            learner.packed = False
+        if not learner.packed:
+            learner.causal.set_attn_implementation(before)
+    learner.train()
+
+
+def _probe(learner: Learner) -> Tensor:
+    """The hidden states (36, D) of three rows of 12 tokens."""
+    starts = [0, 12, 24, 36]
+    vocabulary = learner.causal.get_input_embeddings().weight.shape[0]
+    ids = (torch.arange(36) * 7919 % vocabulary)[None]
+    positions = torch.arange(12).repeat(3)[None]
+    embedded = learner.causal.get_input_embeddings()(ids)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=learner.dtype == torch.bfloat16):
+        if learner.packed:
+            return learner._hidden(embedded, positions, packing=Packing(starts)).float()
+        rows = [slice(first, first + 12) for first in starts[:-1]]
+        return torch.cat([learner._hidden(embedded[:, row], positions[:, row]) for row in rows]).float()
+
+
+def _quicken_lora(layer: LoraLayer) -> None:
+    (name,) = layer.active_adapters
+    base = layer.get_base_layer()
+    if type(base) is not nn.Linear or layer.use_dora.get(name) or layer.lora_bias.get(name):
+        return
+
+    def forward(x: Tensor, *_: Any, **__: Any) -> Tensor:
+        a, b = layer.lora_A[name].weight, layer.lora_B[name].weight
+        return lora_linear(x, base.weight, base.bias, a, b, layer.scaling[name])
+
+    layer.forward = forward
+
+
+def _quicken_norm(module: nn.Module) -> None:
+    """Llama's norms multiply by the weight, Gemma's by one more than it: which of the two is found by trying."""
+    weight = getattr(module, "weight", None)
+    eps = getattr(module, "eps", getattr(module, "variance_epsilon", None))
+    if weight is None or weight.requires_grad or weight.ndim != 1 or eps is None:
+        return
+    x = torch.linspace(-2, 3, 4 * len(weight), device=weight.device).reshape(4, -1)
+    expected = module(x)
+    for more in (0, 1):
+        if torch.allclose(rms_norm(x, weight.float() + more, eps), expected.float(), atol=1e-2, rtol=1e-2):
+            module.forward = partial(_norm, weight, more, eps)
+            return
+
+
+def _norm(weight: Tensor, more: int, eps: float, x: Tensor) -> Tensor:
+    return rms_norm(x, weight.float() + more, eps)
 
 
 def dropout_ramp(top: float, layers: int) -> list[float]:
@@ -45,32 +232,35 @@ def dropout_ramp(top: float, layers: int) -> list[float]:
     return [float(rate) for rate in torch.linspace(0.0, top, layers, dtype=torch.float64)]
 
 
-def _decoder_layers(model: PeftModel) -> nn.ModuleList:
-    layers = getattr(model.get_base_model().get_decoder(), "layers", None)
+def _decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
+    layers = getattr(model.get_decoder(), "layers", None)
     if not isinstance(layers, nn.ModuleList):
         raise ThousandError(
-            f"Residual dropout does not know the layers of {type(model.get_base_model()).__name__}; set residual_dropout to 0."
+            f"Residual dropout does not know the layers of {type(model).__name__}; set residual_dropout to 0."
         )
     return layers
 
 
-def _branch_ends(layer: nn.Module) -> list[nn.Module]:
+def _branch_ends(layer: nn.Module) -> Iterator[nn.Module]:
     """The modules of a layer whose outputs are added to the residual stream."""
     if hasattr(layer, "post_feedforward_layernorm"):
-        return [layer.post_attention_layernorm, layer.post_feedforward_layernorm]  # type: ignore[list-item]
+        yield layer.post_attention_layernorm  # type: ignore[misc]
+        yield layer.post_feedforward_layernorm  # type: ignore[misc]
+        return
     try:
-        return [layer.self_attn.o_proj, layer.mlp.down_proj]  # type: ignore[union-attr, list-item]
+        yield layer.self_attn.o_proj  # type: ignore[union-attr, misc]
+        yield layer.mlp.down_proj  # type: ignore[union-attr, misc]
     except AttributeError:
         raise ThousandError(
             f"Residual dropout does not know where the branches of {type(layer).__name__} end; set residual_dropout to 0."
         ) from None
 
 
-def add_residual_dropout(model: PeftModel, top: float) -> None:
+def add_residual_dropout(learner: Learner, top: float) -> None:
     """Ordinary dropout on both residual branches of every layer while training; the module's own train/eval mode rules."""
     if top == 0:
         return
-    layers = _decoder_layers(model)
+    layers = _decoder_layers(learner.causal)
     for layer, rate in zip(layers, dropout_ramp(top, len(layers)), strict=True):
         for end in _branch_ends(layer):
             end.register_forward_hook(_Dropout(rate))
@@ -82,24 +272,5 @@ class _Dropout:
     def __init__(self, rate: float) -> None:
         self.rate = rate
 
-    def __call__(self, module: nn.Module, _: tuple[object, ...], output: torch.Tensor) -> torch.Tensor:
+    def __call__(self, module: nn.Module, _: tuple[object, ...], output: Tensor) -> Tensor:
         return nn.functional.dropout(output, self.rate, module.training)
-
-
-def supervised_loss(model: nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Summed cross-entropy (nats) over the supervised positions of one micro-batch.
-
-    `inputs` as made by `MicroBatches`. Positions without a label are dropped before the output head, so no logits
-    exist for them.
-    """
-    labels = inputs["shift_labels"]  # (B, T)
-    supervised = labels != IGNORE
-    logits = model(
-        input_ids=inputs["input_ids"],
-        attention_mask=inputs["attention_mask"],
-        logits_to_keep=supervised,
-        use_cache=False,
-    ).logits  # (supervised positions, V)
-    return nn.functional.cross_entropy(
-        logits.reshape(-1, logits.shape[-1]).float(), labels[supervised], reduction="sum"
-    )

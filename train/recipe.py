@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from difflib import get_close_matches
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -9,7 +10,7 @@ from assistant.errors import ThousandError
 
 
 class Recipe(BaseModel):
-    """The numbers of one supervised fine-tuning run with LoRA.
+    """The numbers of one supervised fine-tuning run.
 
     Raises pydantic.ValidationError for a value outside its range.
     """
@@ -17,31 +18,46 @@ class Recipe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     preset: str
+    method: Literal["lora", "full"] = "lora"
+    """LoRA on every linear layer but the head, or all weights."""
+    vocabulary: Literal["compact", "full"] = "compact"
+    """`compact` leaves out the rows of the vocabulary that English does not use, where a choice of rows comes along."""
+    stop: Literal["eos", "end_of_turn"] = "eos"
+    """What an answer's last label is: the base's own EOS, or the paper's separate end-of-turn token."""
     epochs: float = Field(gt=0, le=1000)
     learning_rate: float = Field(gt=0, le=1)
     final_learning_rate: float = Field(ge=0, le=1)
     """The rate falls linearly from `learning_rate` to this at the last step; there is no warm-up."""
     dialogues_per_step: int = Field(ge=1)
     """Batch size: dialogues in one optimizer step, over all micro-batches and processes."""
-    dialogues_per_micro_batch: int = Field(4, ge=1)
+    tokens_per_micro_batch: int = Field(2048, ge=16)
+    """Dialogues are packed into micro-batches of at most so many tokens (a longer one stands alone): memory grows with it."""
     max_tokens: int = Field(2048, ge=16)
     """A dialogue longer than this is cut at a turn boundary, and reported."""
+    multi_turn_repeats: int = Field(1, ge=1, le=100)
+    """How often an epoch shows a dialogue of several answers."""
+    precision: Literal["auto", "bfloat16", "float32"] = "auto"
+    """What matrices are multiplied in; `auto` is the faster one on this machine, found by trying when the run begins."""
     adam_beta1: float = Field(0.9, ge=0, lt=1)
     adam_beta2: float = Field(0.95, ge=0, lt=1)
     weight_decay: float = Field(0.1, ge=0, le=10)
     max_grad_norm: float = Field(1.0, gt=0)
     residual_dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout on the residual branches: 0 at the bottom layer, rising linearly to this at the top."""
+    neftune_alpha: float = Field(0.0, ge=0, le=100)
+    """NEFTune's noise on the embeddings (Jain et al. 2023, section 3); 0 is none, the paper used 5, 10 and 15."""
     lora_rank: int = Field(16, ge=1)
     lora_alpha: int = Field(32, ge=1)
+    checkpoint_steps: int = Field(0, ge=0)
+    """A checkpoint after so many optimizer steps; 0 is one after each epoch. Each answers the dev prompts."""
+    dev_tokens: int = Field(256, ge=1)
+    """The longest answer to a dev prompt."""
     seed: int = Field(0, ge=0, lt=2**32)
 
     @model_validator(mode="after")
     def _rates_fall(self) -> "Recipe":
         if self.final_learning_rate >= self.learning_rate:
             raise ValueError("final_learning_rate must be below learning_rate")
-        if self.dialogues_per_step % self.dialogues_per_micro_batch:
-            raise ValueError("dialogues_per_step must be a multiple of dialogues_per_micro_batch")
         return self
 
 
@@ -74,8 +90,8 @@ PRESETS = {
 }
 """`lima` is the paper's recipe for 65B (Zhou et al. 2023, section 3), `lima-small` its numbers for smaller models.
 
-Both are numbers of full fine-tuning, applied to an adapter here; `laptop` is for an adapter on a base of a few hundred
-million weights, where the paper's rate is too small by more than a factor of ten.
+Both are numbers of full fine-tuning (`method=full`); with LoRA, the default, the paper's rate is too small by more than
+a factor of ten, and so it is for any base below a billion weights. `laptop` is for an adapter on a few hundred million.
 """
 
 

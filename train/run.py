@@ -3,14 +3,17 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from assistant import release
-from assistant.base_model import Base
-from assistant.errors import ThousandError
+from assistant import base_model, release
+from assistant.base_model import Say
+from assistant.dialogue import read_dialogues
+from assistant.errors import ThousandError, validation_sentence
 from assistant.files import sha256, write_text
 from assistant.settings import settings
-from train.recipe import Recipe
+from train.model import fast_dtype
+from train.recipe import Recipe, changed
 
 
 def runs_folder() -> Path:
@@ -40,6 +43,11 @@ class Run(BaseModel):
         return self.folder / "log.jsonl"
 
     @property
+    def checkpoints(self) -> Path:
+        """Where its checkpoints are."""
+        return self.folder / "checkpoints"
+
+    @property
     def sources(self) -> list[Path]:
         return [Path(file) for file in self.files]
 
@@ -49,35 +57,71 @@ def default_name(recipe: str) -> str:
     return f"{recipe}-{release.now():%Y%m%d-%H%M%S}"
 
 
-def new_run(name: str, base: Base, recipe: Recipe, files: Sequence[Path]) -> Run:
-    """Begin a run: its folder and `run.json`. Raises ThousandError when the name is taken or is no name."""
+def begin_run(
+    name: str | None, base: str | None, recipe: Recipe, files: Sequence[Path], dev: Path | None, say: Say
+) -> Run:
+    """Begin a run: every file is read, then its folder and `run.json` are made.
+
+    Raises BadData with every bad line, ThousandError when the name is taken or is no name, or the base cannot be had.
+    """
+    name = default_name(recipe.preset) if name is None else name
     if not release.NAME.fullmatch(name):
         raise ThousandError(
             f"{name!r} is no name for a release: use small letters, digits, dots and hyphens, at most 64."
         )
-    digests = {str(file): sha256(file) for file in files}
-    run = Run(name=name, base=base.name, base_checksum=base.checksum, recipe=recipe, files=digests)
+    read_dialogues(files)
+    found = base_model.resolve(base_model.EMBEDDED if base is None else base, say)
+    if recipe.precision == "auto":
+        recipe = recipe.model_copy(update={"precision": "bfloat16" if fast_dtype() == torch.bfloat16 else "float32"})
+    run = Run(
+        name=name,
+        base=found.name,
+        base_checksum=found.checksum,
+        recipe=recipe,
+        files={str(file): sha256(file) for file in files},
+    )
     if run.folder.exists() or (release.folder() / name).exists() or name in release.bundled_names():
         raise ThousandError(
             f"There is a run or a release named {name!r} already; choose another --name, or: thousand train --resume {name}"
         )
-    write_text(run.folder / "run.json", run.model_dump_json(indent=2) + "\n")
+    save(run)
     return run
 
 
-def open_run(name: str) -> Run:
-    """An earlier run, to go on with.
+def save(run: Run) -> None:
+    """Write a run's `run.json`."""
+    write_text(run.folder / "run.json", run.model_dump_json(indent=2) + "\n")
 
-    Raises ThousandError when there is none, when it is finished, or when its data has changed since.
-    """
+
+def read_run(name: str) -> Run:
+    """The record of a run. Raises ThousandError when there is none of that name, or it is of another version."""
     file = runs_folder() / name / "run.json"
     if not release.NAME.fullmatch(name) or not file.exists():
         known = ", ".join(sorted(path.parent.name for path in runs_folder().glob("*/run.json"))) or "none yet"
         raise ThousandError(f"There is no run {name!r} to resume; runs: {known}")
+    try:
+        return Run.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        raise ThousandError(f"{file} cannot be gone on with: {validation_sentence(error)}. Start a new run.") from None
+
+
+def resume_run(name: str, changes: Sequence[str]) -> Run:
+    """An earlier run, to go on with; `changes` may lower what memory it takes, which changes nothing that is learnt.
+
+    Raises ThousandError when there is none, when it is finished, when its data has changed since, or when a change would
+    make it another run.
+    """
+    run = read_run(name)
     if (release.folder() / name).exists():
         raise ThousandError(f"The run {name!r} is finished; its release is {name}.")
-    run = Run.model_validate_json(file.read_text(encoding="utf-8"))
     check_data(run)
+    recipe = changed(run.recipe, changes)
+    other = [key for key, value in recipe.model_dump().items() if value != getattr(run.recipe, key)]
+    if set(other) - {"tokens_per_micro_batch"}:
+        raise ThousandError(f"--resume goes on with a run as it was begun: {', '.join(other)} cannot change.")
+    if other:
+        run = run.model_copy(update={"recipe": recipe})
+        save(run)
     return run
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,8 +14,9 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from assistant.base_model import Say
+from train import processes
 from train.curves import read_log
+from train.model import Learner
 
 
 @dataclass(frozen=True)
@@ -39,10 +41,19 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     """
 
     def __init__(
-        self, log: Path, tokens_by_step: Sequence[int], supervised: float, report: Callable[[Step], None], say: Say
+        self,
+        log: Path,
+        tokens_by_step: Sequence[int],
+        supervised: float,
+        report: Callable[[Step], None],
+        *,
+        judge: Callable[[Learner, int], None] | None = None,
+        until: int | None = None,
     ) -> None:
         self._log, self._tokens, self._supervised = log, tokens_by_step, supervised
-        self._report, self._say = report, say
+        self._report, self._judge = report, judge
+        self.until = until
+        """The step after which the run pauses, with a checkpoint; None goes to the end."""
         self.interrupted = False
         self.failed_at: int | None = None
         self.last_loss = math.nan
@@ -63,28 +74,51 @@ class Watch(TrainerCallback):  # type: ignore[misc]
 
     def _stop(self, _signal: int, _frame: FrameType | None) -> None:
         self.interrupted = True
-        self._say("Stopping: this step is finished and saved first. Once more stops at once, and loses it.")
+        if processes.rank() == 0:
+            # Not through the console: it may be in the middle of printing, and would print that again.
+            os.write(2, b"\nStopping: this step is finished and saved first. Once more stops at once, and loses it.\n")
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
+    ) -> None:
         """Trainer's hook."""
         self._first_step = state.global_step
-        if self._log.exists():
+        if processes.rank() == 0 and self._log.exists():
             earlier = [line for line in read_log(self._log) if line["step"] <= state.global_step]
             self._seconds_before = earlier[-1]["seconds"] if earlier else 0.0
             with self._log.open("a", encoding="utf-8") as file:
                 file.write("\n")  # closes a line that a crash cut
         self._began = time.monotonic()
+        if self._first_step:
+            self.judge_loaded(model, self._first_step)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> TrainerControl:
         """Trainer's hook."""
-        if self.interrupted:
+        if processes.any_of(self.interrupted) or state.global_step == self.until:
             control.should_save = True
             control.should_training_stop = True
         return control
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
+    ) -> None:
+        """Trainer's hook, when a checkpoint is whole."""
+        if not self.interrupted or state.global_step == self.until:
+            self.judge_loaded(model, state.global_step)
+
+    def judge_loaded(self, learner: Learner, step: int) -> None:
+        """Have a checkpoint judged whose weights are loaded; the time it takes is not the training's."""
+        if self._judge is None:
+            return
+        began = time.monotonic()
+        if processes.rank() == 0:
+            self._judge(learner, step)
+        processes.wait()
+        self._began += time.monotonic() - began
 
     def on_log(
         self,
@@ -103,6 +137,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             self.failed_at = step
             control.should_save = False
             control.should_training_stop = True
+            return control
+        if processes.rank() > 0:
             return control
         session = time.monotonic() - self._began
         self.seconds = self._seconds_before + session

@@ -1,0 +1,115 @@
+"""`thousand train` and what stands below it: one short function per verb."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from assistant.console import DataOption, bar, minutes, out, say
+from assistant.errors import ThousandError
+
+if TYPE_CHECKING:
+    from train.run import Run
+
+train_app = typer.Typer()
+
+BaseOption = Annotated[
+    str | None,
+    typer.Option(help="A base model: a folder, a .gguf file or a hub id; by default the one that comes along."),
+]
+DevOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="A .jsonl file of single-turn prompts with references, by whose answers checkpoints are chosen; "
+        "by default the 50 that come along."
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Change a number of the recipe; may be given several times."),
+]
+
+
+@train_app.callback(invoke_without_command=True)
+def train(
+    context: typer.Context,
+    data: DataOption = None,
+    base: BaseOption = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="laptop (the default), lima, or lima-small (the paper's numbers for big and smaller models)."
+        ),
+    ] = None,
+    method: Annotated[
+        Literal["lora", "full"] | None, typer.Option(help="Train a LoRA adapter (the default), or all weights.")
+    ] = None,
+    set_: SetOption = None,
+    dev: DevOption = None,
+    name: Annotated[
+        str | None, typer.Option(help="The new release's name; by default the recipe and the time.")
+    ] = None,
+    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")] = None,
+) -> None:
+    """Fine-tune a base model on dialogues; the result is a new release."""
+    from train import processes
+
+    given = [data, base, recipe, method, dev, name]
+    if context.invoked_subcommand is not None:
+        if resume or set_ or any(given):
+            raise ThousandError(f"Give the options of `thousand train {context.invoked_subcommand}` behind its name.")
+        return
+    if resume is not None and any(given):
+        raise ThousandError(
+            "--resume goes on with a run as it was begun; only --set tokens_per_micro_batch may stand with it."
+        )
+    changes = [*(set_ or []), *([f"method={method}"] if method else [])]
+
+    def begin() -> str:
+        from assistant.dialogue import data_files
+        from assistant.settings import bundled
+        from train.recipe import changed, preset
+        from train.run import begin_run, resume_run
+
+        if resume is not None:
+            return resume_run(resume, changes).name
+        chosen = changed(preset(recipe or "laptop"), changes)
+        return begin_run(name, base, chosen, data_files(data or [bundled("dialogues")]), dev, say).name
+
+    run_to_release(processes.from_first(begin))
+
+
+def run_to_release(name: str) -> None:
+    """Train the run of that name to its end, choose its best checkpoint, and make it a release."""
+    from train.run import read_run
+
+    run = read_run(name)
+    say(f"Run {run.name}, in {run.folder}; Ctrl-C saves and stops")
+    _train_and_release(run)
+
+
+def _train_and_release(run: "Run") -> None:
+    from assistant import base_model
+    from train import processes
+    from train.fit import fit
+    from train.make_release import make_release
+    from train.watch import Step
+
+    found = base_model.resolve(run.base, say)
+    with bar("training") as advance:
+
+        def report(step: Step) -> None:
+            speed = f"{step.tokens_per_second:.0f} tokens/s, {step.supervised:.0%} supervised"
+            advance(step.step, step.steps, f"loss {step.loss:.3f}  {speed}  {minutes(step.seconds_left)} left")
+
+        fitted = fit(run, found, report, say)
+    if processes.rank() > 0:
+        return
+    release = make_release(fitted)
+    measured = release.training
+    out.print(
+        f"Release {release.name}: {measured['steps']:.0f} steps in {minutes(measured['seconds'])}, "
+        f"{measured['tokens_per_second']:.0f} tokens/s, last loss {measured['last_loss']:.3f}"
+    )
+    out.print(f"Look at its answers:  thousand evaluate dev --release {release.name}", highlight=False)
+    out.print(f"Make it the one that chats:  thousand releases promote {release.name}", highlight=False)

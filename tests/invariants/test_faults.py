@@ -1,0 +1,220 @@
+"""Whatever stops a run, nothing is half-written, the last good checkpoint is whole, and the next command is said."""
+
+import errno
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from assistant import release, settings
+from tests.conftest import Command, write_dialogues
+from tests.invariants.test_training import largest_difference, log_of, train, weights
+from train import trainer
+from train.run import runs_folder
+from train.trainer import whole_checkpoints
+
+RECIPE = ("epochs=8", "dialogues_per_step=4", "residual_dropout=0.2", "checkpoint_steps=3")
+
+
+def command(base: Path, data: Path, name: str) -> list[str]:
+    options = [word for change in RECIPE for word in ("--set", change)]
+    chosen = ["--base", str(base), "--data", str(data), "--name", name]
+    return [sys.executable, "-m", "assistant", "train", *chosen, *options]
+
+
+@pytest.fixture(scope="module")
+def whole_home(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Path:
+    """A THOUSAND_HOME with a run that nothing stopped, in a process of its own like those that are."""
+    place = tmp_path_factory.mktemp("whole")
+    data = place / "mine.jsonl"
+    write_dialogues(data)
+    environment = {**os.environ, "THOUSAND_HOME": str(place / "home")}
+    done = subprocess.run(
+        command(tiny_base, data, "whole"), env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return place
+
+
+@pytest.fixture
+def whole(whole_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The data that the run `whole` was trained on, with its THOUSAND_HOME as this test's."""
+    monkeypatch.setenv("THOUSAND_HOME", str(whole_home / "home"))
+    settings.settings.cache_clear()
+    yield whole_home / "mine.jsonl"
+    settings.settings.cache_clear()
+
+
+def same_run(name: str, whole: str) -> None:
+    assert [line["loss"] for line in log_of(name)] == [line["loss"] for line in log_of(whole)]
+    assert largest_difference(weights(release.path(name)), weights(release.path(whole))) == 0
+
+
+def resume(name: str) -> None:
+    go_on = [sys.executable, "-m", "assistant", "train", "--resume", name]
+    done = subprocess.run(go_on, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
+def killed_at(step: int, base: Path, data: Path, name: str) -> None:
+    """Start a run and kill it without warning as soon as its log holds `step`."""
+    running = subprocess.Popen(command(base, data, name), stderr=subprocess.PIPE, text=True)
+    assert running.stderr is not None
+    for line in running.stderr:
+        if re.match(rf"training {step}/", line):
+            running.kill()
+    assert running.wait(120) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("step", [2, 5, 13])
+def test_truth_3_killed_without_warning_and_resumed_equals_never_interrupted(
+    whole: Path, tiny_base: Path, step: int
+) -> None:
+    name = f"killed-{step}"
+    killed_at(step, tiny_base, whole, name)
+    assert not (release.folder() / name).exists()
+    resume(name)
+    same_run(name, "whole")
+
+
+def test_sigterm_saves_a_checkpoint_and_says_how_to_go_on(whole: Path, tiny_base: Path) -> None:
+    running = subprocess.Popen(command(tiny_base, whole, "ended"), stderr=subprocess.PIPE, text=True)
+    assert running.stderr is not None
+    said = ""
+    for line in running.stderr:
+        said += line
+        if line.startswith("training 2/"):
+            running.terminate()
+    assert running.wait(120) == 1
+    assert "the checkpoint is saved. Go on with: thousand train --resume ended" in said
+    assert "Traceback" not in said
+    (checkpoint,) = whole_checkpoints(runs_folder() / "ended" / "checkpoints")
+    assert int(checkpoint.name.rpartition("-")[2]) < 20
+    resume("ended")
+    same_run("ended", "whole")
+
+
+def test_a_full_disk_in_the_middle_of_a_checkpoint_leaves_the_one_before(
+    thousand: Command, home: Path, tiny_base: Path, dialogues_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = ("epochs=4", "dialogues_per_step=4", "checkpoint_steps=3")
+    train(thousand, tiny_base, dialogues_file, "whole", *changes)
+    written = 0
+
+    def full(folder: Path) -> None:
+        nonlocal written
+        written += 1
+        if written == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(trainer, "sync_files", full)
+        options = [word for change in ("precision=float32", *changes) for word in ("--set", change)]
+        result = thousand("train", "--base", tiny_base, "--data", dialogues_file, "--name", "full", *options)
+    assert result.code == 1
+    assert "No space left on device. Free some space" in result.err
+    assert "thousand train --resume full" in result.err
+    checkpoints = runs_folder() / "full" / "checkpoints"
+    assert [path.name for path in whole_checkpoints(checkpoints)] == ["checkpoint-3"]
+    assert (checkpoints / "checkpoint-3" / "optimizer.pt").exists()
+    assert thousand("train", "--resume", "full").code == 0
+    same_run("full", "whole")
+
+
+def test_a_torn_last_line_of_the_log_is_measured_again(whole: Path, tiny_base: Path) -> None:
+    killed_at(5, tiny_base, whole, "torn")
+    log = runs_folder() / "torn" / "log.jsonl"
+    log.write_text(log.read_text()[:-20])
+    resume("torn")
+    same_run("torn", "whole")
+
+
+def test_too_little_memory_is_said_before_the_first_step_with_the_number_that_fits(
+    thousand: Command, home: Path, tiny_base: Path, dialogues_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("--base", tiny_base, "--data", dialogues_file, "--name", "small")
+    monkeypatch.setattr("train.memory.available", lambda: 12_000_000)
+    refused = thousand("train", *options, "--set", "tokens_per_micro_batch=100000")
+    assert refused.code == 1
+    advice = re.search(
+        r"lower tokens_per_micro_batch from 100000 to (\d+), with (--set \S+)\.$", refused.err, re.MULTILINE
+    )
+    assert advice, refused.err
+    assert not (runs_folder() / "small").exists(), "the name is free for another try"
+    assert thousand("train", *options, *advice[2].split()).code == 0
+
+    monkeypatch.setattr("train.memory.available", lambda: 3_000_000)
+    refused = thousand("train", *options[:-1], "smaller")
+    advice = re.search(r"lower max_tokens from 1024 to (\d+) \(longer dialogues are cut\), with (.*)\.$", refused.err)
+    assert advice, refused.err
+    monkeypatch.setattr("train.memory.available", lambda: 1000)
+    assert "choose a smaller base model" in thousand("train", *options[:-1], "smallest").err
+
+
+def test_running_out_of_memory_in_the_middle_says_how_to_go_on_with_less(
+    thousand: Command, home: Path, tiny_base: Path, dialogues_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = ("epochs=4", "dialogues_per_step=4", "checkpoint_steps=3")
+    train(thousand, tiny_base, dialogues_file, "whole", *changes)
+    step = trainer.StepTrainer.training_step
+
+    def greedy(self: trainer.StepTrainer, *arguments: object) -> torch.Tensor:
+        if self.state.global_step == 4:
+            torch.empty(psutil.virtual_memory().total * 1000, dtype=torch.uint8)
+        return step(self, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(trainer.StepTrainer, "training_step", greedy)
+        options = [word for change in ("precision=float32", *changes) for word in ("--set", change)]
+        result = thousand("train", "--base", tiny_base, "--data", dialogues_file, "--name", "big", *options)
+    assert result.code == 1
+    advice = re.search(r"Out of memory; lower tokens_per_micro_batch from 2048 to 1024: thousand (.*)", result.err)
+    assert advice, result.err
+    assert advice[1] == "train --resume big --set tokens_per_micro_batch=1024"
+    assert thousand(*advice[1].split()).code == 0
+    assert largest_difference(weights(release.path("big")), weights(release.path("whole"))) < 1e-3  # bfloat16 files
+
+
+def test_a_resumed_run_cannot_become_another(
+    thousand: Command, home: Path, tiny_base: Path, dialogues_file: Path
+) -> None:
+    killed_at(5, tiny_base, dialogues_file, "killed")
+    result = thousand("train", "--resume", "killed", "--set", "learning_rate=1e-3")
+    assert result.code == 1
+    assert "learning_rate cannot change" in result.err
+
+
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        ["torch.distributed.run", "--nproc-per-node", "2", "-m"],
+        ["accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1", "-m"],
+    ],
+    ids=["torchrun", "accelerate"],
+)
+def test_two_processes_equal_one(
+    thousand: Command, home: Path, tiny_base: Path, dialogues_file: Path, launcher: list[str]
+) -> None:
+    changes = ("epochs=2.3", "dialogues_per_step=8", "learning_rate=1e-3")
+    train(thousand, tiny_base, dialogues_file, "one", *changes)
+    options = [word for change in ("precision=float32", *changes) for word in ("--set", change)]
+    chosen = ["--base", str(tiny_base), "--data", str(dialogues_file), "--name", "two"]
+    done = subprocess.run(
+        [sys.executable, "-m", *launcher, "assistant", "train", *chosen, *options],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("dialogues, ") == 1, "one process speaks"
+    for one, two in zip(log_of("one"), log_of("two"), strict=True):
+        assert one["loss"] == pytest.approx(two["loss"], abs=2e-5)
+        assert one["grad_norm"] == pytest.approx(two["grad_norm"], abs=2e-4)
+    assert largest_difference(weights(release.path("one")), weights(release.path("two"))) < 1e-3  # bfloat16 files

@@ -1,0 +1,41 @@
+"""What can stop a run from outside, told in a sentence with what to do and the command that goes on."""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+
+from assistant.base_model import disk_error
+from assistant.errors import ThousandError
+from train.recipe import Recipe
+
+
+@contextmanager
+def told(recipe: Recipe, longest: int, folder: Path, go_on: str) -> Iterator[None]:
+    """Turns a failed allocation or a failed write into ThousandError; `longest` is the longest dialogue in tokens.
+
+    `go_on` is the command that goes on with the run.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ThousandError(f"{disk_error(error, folder)} Then: {go_on}") from error
+    except (MemoryError, RuntimeError, SafetensorError) as error:
+        words = str(error)
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in words:
+            raise ThousandError(f"Out of memory; {_less(recipe, longest, go_on)}") from None
+        # torch and safetensors hide the system's error number.
+        if "No space left" in words or "PytorchStreamWriter" in words or "unexpected pos" in words:
+            full = OSError(errno.ENOSPC, words)
+            raise ThousandError(f"{disk_error(full, folder)} Then: {go_on}") from error
+        raise
+
+
+def _less(recipe: Recipe, longest: int, go_on: str) -> str:
+    now, half = recipe.tokens_per_micro_batch, max(longest, recipe.tokens_per_micro_batch // 2)
+    if half < now:
+        return f"lower tokens_per_micro_batch from {now} to {half}: {go_on} --set tokens_per_micro_batch={half}"
+    return f"lower max_tokens from {recipe.max_tokens} to {longest // 2} and start a new run."

@@ -1,0 +1,77 @@
+"""Whether a run fits into memory, told before it begins: a machine that runs out kills without a word."""
+
+import psutil
+import torch
+from torch import Tensor
+
+from assistant.errors import ThousandError
+from train.kernels import POSITIONS_AT_ONCE
+from train.model import Learner
+from train.recipe import Recipe
+
+_TOKENS = 64
+_MARGIN = 0.85
+"""Of the memory that is free, so much is counted on; allocators and others take some too."""
+
+
+def available() -> int:
+    """Free bytes where the model is trained: on the GPU, or of the machine."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.mem_get_info()[0])
+    return int(psutil.virtual_memory().available)
+
+
+def bytes_per_token(learner: Learner, mixed: bool) -> float:
+    """Bytes that a forward pass keeps for the backward pass, by token, counted on a short row."""
+    seen: dict[int, int] = {}
+    own = {weight.untyped_storage().data_ptr() for weight in learner.parameters()}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            seen[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    embeddings = learner.causal.get_input_embeddings().weight
+    row = torch.arange(_TOKENS, device=embeddings.device)[None]
+    with (
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        torch.autocast(embeddings.device.type, dtype=torch.bfloat16, enabled=mixed),
+    ):
+        held = learner(row % embeddings.shape[0], row, torch.full((_TOKENS,), -100, device=row.device), [0, _TOKENS])
+    del held
+    return sum(seen.values()) / _TOKENS
+
+
+def needed(learner: Learner, recipe: Recipe, tokens: int, mixed: bool) -> tuple[float, float]:
+    """Bytes that training needs beside the weights: whatever the micro-batch, and for each of its tokens."""
+    trained = sum(weight.numel() for weight in learner.trainable().values())
+    vocabulary = learner.causal.get_input_embeddings().weight.shape[0]
+    # A gradient and AdamW's two moments, float32; one part of the logits, and what is made of it.
+    fixed = 12.0 * trained + 10.0 * vocabulary * min(tokens, POSITIONS_AT_ONCE)
+    return fixed, bytes_per_token(learner, mixed)
+
+
+def check_memory(learner: Learner, recipe: Recipe, longest: int, mixed: bool) -> None:
+    """Raises ThousandError saying which number to lower, and to what, when the biggest micro-batch cannot fit.
+
+    `longest` is the longest dialogue in tokens.
+    """
+    tokens = max(longest, recipe.tokens_per_micro_batch)
+    fixed, each = needed(learner, recipe, tokens, mixed)
+    room = available() * _MARGIN
+    if fixed + tokens * each <= room:
+        return
+    fits = int((room - fixed) / each)
+    wanted = f"Training needs about {(fixed + tokens * each) / 1e9:.1f} GB, and {available() / 1e9:.1f} GB are free"
+    if fits >= longest:
+        raise ThousandError(
+            f"{wanted}: lower tokens_per_micro_batch from {recipe.tokens_per_micro_batch} to {fits}, "
+            f"with --set tokens_per_micro_batch={fits}."
+        )
+    if fits >= 64:
+        raise ThousandError(
+            f"{wanted}: lower max_tokens from {recipe.max_tokens} to {fits} (longer dialogues are cut), "
+            f"with --set max_tokens={fits} --set tokens_per_micro_batch={fits}."
+        )
+    raise ThousandError(f"{wanted}: free some memory, or choose a smaller base model.")
