@@ -99,7 +99,7 @@ def answers_of(
     return asyncio.run(all_of_them())
 
 
-def _interval(values: Sequence[float], draws: int = 2000) -> tuple[float, float]:
+def bootstrap_interval(values: Sequence[float], draws: int = 2000) -> tuple[float, float]:
     """The 95 % bootstrap interval of a mean (percentiles of means of resamples; fixed seed)."""
     source = random.Random(0)  # noqa: S311 (no secret)
     means = sorted(sum(source.choices(values, k=len(values))) / len(values) for _ in range(draws))
@@ -122,7 +122,7 @@ def score(answers: Sequence[Answer]) -> dict[str, Any]:
     scores: dict[str, Any] = {"prompts": len(answers), "prompts_with_checks": len(with_checks)}
     for name, values in columns.items():
         if values:
-            low, high = _interval(values)
+            low, high = bootstrap_interval(values)
             scores[name] = {"mean": round(sum(values) / len(values), 4), "low": round(low, 4), "high": round(high, 4)}
     return scores
 

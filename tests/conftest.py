@@ -3,6 +3,9 @@
 import os
 
 os.environ.pop("THOUSAND_API_KEY", None)
+os.environ.pop("THOUSAND_JUDGE_URL", None)
+os.environ.pop("THOUSAND_JUDGE_MODEL", None)
+os.environ.pop("THOUSAND_JUDGE_KEY", None)
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"

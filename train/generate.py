@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from peft import PeftModel
@@ -20,7 +21,7 @@ from assistant.sampling import Sampling
 from assistant.template import Template
 from serve.engines.base import TokenText
 
-Model = PreTrainedModel | PeftModel
+Model: TypeAlias = PreTrainedModel | PeftModel
 
 ROWS = 64
 """Answers generated together; memory grows with it (3 x 4 bytes a row and token of the vocabulary, and the cache)."""
