@@ -84,10 +84,19 @@ def _plot_losses(axes: Axes, log: Path, candidates: Sequence[Scored]) -> None:
 def _plot_scores(axes: Axes, candidates: Sequence[Scored], chosen: Scored) -> None:
     intervals = compared_by(candidates)
     steps, means = [scored.step for scored in candidates], [interval.mean for interval in intervals]
-    low, high = [interval.low for interval in intervals], [interval.high for interval in intervals]
-    axes.fill_between(steps, low, high, color="#7b4ea3", alpha=0.15, linewidth=0, label="95 % interval")
-    axes.plot(
-        steps, means, color="#7b4ea3", marker="o", markersize=4.5, linewidth=1.6, label="mean over the dev prompts"
+    below = [interval.mean - interval.low for interval in intervals]
+    above = [interval.high - interval.mean for interval in intervals]
+    axes.errorbar(
+        steps,
+        means,
+        yerr=[below, above],
+        color="#7b4ea3",
+        ecolor="#c3aed6",
+        elinewidth=3,
+        marker="o",
+        markersize=4.5,
+        linewidth=1.6,
+        label="mean over the dev prompts, 95 % interval",
     )
     best = next(interval for scored, interval in zip(candidates, intervals, strict=True) if scored is chosen)
     axes.plot(
@@ -95,7 +104,7 @@ def _plot_scores(axes: Axes, candidates: Sequence[Scored], chosen: Scored) -> No
         [best.mean],
         color="#2e7d32",
         marker="*",
-        markersize=15,
+        markersize=13,
         linestyle="none",
         label=f"chosen: step {chosen.step}, {best.mean:.3f}",
         zorder=5,
@@ -133,6 +142,7 @@ def plot_choice(log: Path, candidates: Sequence[Scored], target: Path, title: st
     losses.legend(fontsize=8)
     scores.legend(fontsize=8)
     losses.set_title(title)
+    figure.align_ylabels(panels)
     stops.set_xlabel("optimizer step")
     stops.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.savefig(target, format="png")

@@ -57,7 +57,8 @@ def evaluating(model: Model) -> Iterator[None]:
     try:
         yield
     finally:
-        causal.set_attn_implementation(attention)
+        if causal.config._attn_implementation != attention:
+            causal.set_attn_implementation(attention)
         for module, training in modes:
             module.training = training
 
