@@ -89,27 +89,30 @@ def run_to_release(name: str) -> None:
 
 
 def _train_and_release(run: "Run") -> None:
-    from assistant import base_model
-    from train import processes
-    from train.fit import fit
+    from train.choice_report import agreement, table
     from train.make_release import make_release
+    from train.session import train_and_choose
     from train.watch import Step
 
-    found = base_model.resolve(run.base, say)
     with bar("training") as advance:
 
         def report(step: Step) -> None:
             speed = f"{step.tokens_per_second:.0f} tokens/s, {step.supervised:.0%} supervised"
             advance(step.step, step.steps, f"loss {step.loss:.3f}  {speed}  {minutes(step.seconds_left)} left")
 
-        fitted = fit(run, found, report, say)
-    if processes.rank() > 0:
+        chosen = train_and_choose(run, report, say)
+    if chosen is None:
         return
-    release = make_release(fitted)
+    release = make_release(chosen)
     measured = release.training
+    out.print(table(chosen.candidates))
+    out.print(agreement(chosen.candidates), highlight=False)
     out.print(
-        f"Release {release.name}: {measured['steps']:.0f} steps in {minutes(measured['seconds'])}, "
-        f"{measured['tokens_per_second']:.0f} tokens/s, last loss {measured['last_loss']:.3f}"
+        f"Release {release.name}: step {release.chosen_step} of {measured['steps']:.0f}, trained in "
+        f"{minutes(measured['seconds'])} at {measured['tokens_per_second']:.0f} tokens/s"
     )
+    from assistant.release import path
+
+    out.print(f"Its curves:  {path(release.name) / 'training.png'}", highlight=False, soft_wrap=True)
     out.print(f"Look at its answers:  thousand evaluate dev --release {release.name}", highlight=False)
     out.print(f"Make it the one that chats:  thousand releases promote {release.name}", highlight=False)

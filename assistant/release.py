@@ -62,6 +62,10 @@ class Release(BaseModel):
     """Dialogues that did not fit whole, each with its place and what was left out."""
     training: dict[str, FiniteFloat] = {}
     """Steps, epochs, seconds, tokens per second, last loss."""
+    checkpoints: list[dict[str, Any]] = []
+    """What each checkpoint of the run scored on the dev prompts."""
+    chosen_step: int | None = None
+    """The optimizer step whose weights these are."""
     adapter_sha256: str
     sampling: Sampling = Sampling()
     scores: dict[str, Any] = {}

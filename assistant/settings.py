@@ -1,4 +1,4 @@
-"""Where things live, read once from the environment (`THOUSAND_HOME`, `THOUSAND_API_KEY`)."""
+"""Where things live, read once from the environment (`THOUSAND_HOME`, `THOUSAND_API_KEY`, `THOUSAND_JUDGE_...`)."""
 
 from functools import cache
 from pathlib import Path
@@ -26,6 +26,13 @@ class Settings(BaseSettings):
 
     api_key: SecretStr | None = None
     """Asked for by the endpoint and by the page; required to listen on anything but this machine."""
+
+    judge_url: str | None = None
+    """An OpenAI-compatible API, such as `http://127.0.0.1:8000/v1`, that grades answers; without it nothing is graded."""
+    judge_model: str | None = None
+    """The model there."""
+    judge_key: SecretStr | None = None
+    """Sent to it as a bearer token."""
 
 
 @cache

@@ -33,9 +33,14 @@ class Answer:
     failed_checks: tuple[str, ...]
 
 
+def prompts_file(path: Path | None = None) -> Path:
+    """The file of dev prompts: the given one, or the one that comes along."""
+    return path or bundled("dialogues") / "dev.jsonl"
+
+
 def read_prompts(path: Path | None = None) -> list[Dialogue]:
     """The dev prompts of a file, by default those that come along. Raises BadData with every bad line."""
-    file = path or bundled("dialogues") / "dev.jsonl"
+    file = prompts_file(path)
     problems: list[Problem] = []
     prompts = read_records(file, Dialogue, problems)
     if problems:
@@ -99,7 +104,7 @@ def answers_of(
     return asyncio.run(all_of_them())
 
 
-def _interval(values: Sequence[float], draws: int = 2000) -> tuple[float, float]:
+def bootstrap_interval(values: Sequence[float], draws: int = 2000) -> tuple[float, float]:
     """The 95 % bootstrap interval of a mean (percentiles of means of resamples; fixed seed)."""
     source = random.Random(0)  # noqa: S311 (no secret)
     means = sorted(sum(source.choices(values, k=len(values))) / len(values) for _ in range(draws))
@@ -122,7 +127,7 @@ def score(answers: Sequence[Answer]) -> dict[str, Any]:
     scores: dict[str, Any] = {"prompts": len(answers), "prompts_with_checks": len(with_checks)}
     for name, values in columns.items():
         if values:
-            low, high = _interval(values)
+            low, high = bootstrap_interval(values)
             scores[name] = {"mean": round(sum(values) / len(values), 4), "low": round(low, 4), "high": round(high, 4)}
     return scores
 

@@ -3,6 +3,9 @@
 import os
 
 os.environ.pop("THOUSAND_API_KEY", None)
+os.environ.pop("THOUSAND_JUDGE_URL", None)
+os.environ.pop("THOUSAND_JUDGE_MODEL", None)
+os.environ.pop("THOUSAND_JUDGE_KEY", None)
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
@@ -97,6 +100,13 @@ def write_dialogues(file: Path) -> None:
             ]
         lines.append(json.dumps({"id": f"mine-{number}", "messages": messages}))
     file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (file.parent / "dev").mkdir()
+    (file.parent / "dev" / "two.jsonl").write_text("\n".join(lines[:4:3]) + "\n", encoding="utf-8")
+
+
+def short_dev(file: Path) -> list[str]:
+    """Options that have each checkpoint answer two prompts in a few words, beside a file of `write_dialogues`."""
+    return ["--dev", str(file.parent / "dev" / "two.jsonl"), "--set", "dev_tokens=8"]
 
 
 @pytest.fixture

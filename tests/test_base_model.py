@@ -14,7 +14,7 @@ import pytest
 from assistant import base_model
 from assistant.errors import ThousandError
 from assistant.files import sha256
-from tests.conftest import Command
+from tests.conftest import Command, short_dev
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def test_a_folder_that_lacks_something_is_refused(
     shutil.copytree(tiny_base, folder)
     (folder / missing).unlink()
     (folder / "pytorch_model.bin").write_bytes(b"pickle")
-    result = thousand("train", "--base", folder, "--data", dialogues_file, "--name", "half")
+    result = thousand("train", "--base", folder, "--data", dialogues_file, *short_dev(dialogues_file), "--name", "half")
     assert result.code == 1
     assert str(folder) in result.err
     assert not (home / "releases" / "half").exists()
@@ -149,7 +149,9 @@ def test_a_folder_with_a_broken_file_is_one_sentence(
     folder = tmp_path / "broken"
     shutil.copytree(tiny_base, folder)
     (folder / broken).write_bytes((folder / broken).read_bytes()[:100])
-    result = thousand("train", "--base", folder, "--data", dialogues_file, "--name", "broken")
+    result = thousand(
+        "train", "--base", folder, "--data", dialogues_file, *short_dev(dialogues_file), "--name", "broken"
+    )
     assert result.code == 1
     assert str(folder) in result.err
     assert files_below(home) == []
@@ -176,7 +178,19 @@ def test_a_release_of_another_base_is_refused(
     folder = tmp_path / "base"
     shutil.copytree(tiny_base, folder)
     assert (
-        thousand("train", "--base", folder, "--data", dialogues_file, "--name", "mine", "--set", "epochs=1").code == 0
+        thousand(
+            "train",
+            "--base",
+            folder,
+            "--data",
+            dialogues_file,
+            *short_dev(dialogues_file),
+            "--name",
+            "mine",
+            "--set",
+            "epochs=1",
+        ).code
+        == 0
     )
     record = home / "releases" / "mine" / "release.json"
     changed = json.loads(record.read_text())

@@ -17,7 +17,7 @@ from serve.chat import Busy, Chat, Refused
 from serve.engines.base import Delta, Finish
 from serve.engines.llama_cpp import merged_gguf
 from serve.engines.pytorch import PyTorch
-from tests.conftest import Command
+from tests.conftest import Command, short_dev
 
 HELLO = [Message(role="user", content="why is it so")]
 
@@ -108,7 +108,18 @@ def test_a_release_of_another_base_is_evaluated_with_the_transformers_engine(
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text('{"messages": [{"role": "user", "content": "question 1"}]}\n')
     assert (
-        thousand("train", "--base", tiny_base, "--data", dialogues_file, "--name", "tiny", "--set", "epochs=1").code
+        thousand(
+            "train",
+            "--base",
+            tiny_base,
+            "--data",
+            dialogues_file,
+            *short_dev(dialogues_file),
+            "--name",
+            "tiny",
+            "--set",
+            "epochs=1",
+        ).code
         == 0
     )
     result = thousand("evaluate", "dev", "--release", "tiny", "--base", "--prompts", prompts, "--max-tokens", 5)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Command
+from tests.conftest import Command, short_dev
 
 
 @pytest.fixture
@@ -22,7 +22,18 @@ def two_releases(
     (tmp_path / "none").mkdir()
     monkeypatch.setattr("assistant.release.bundled", lambda name: tmp_path / "none")
     for name in ("first", "second"):
-        result = thousand("train", "--base", tiny_base, "--data", dialogues_file, "--name", name, "--set", "epochs=1")
+        result = thousand(
+            "train",
+            "--base",
+            tiny_base,
+            "--data",
+            dialogues_file,
+            *short_dev(dialogues_file),
+            "--name",
+            name,
+            "--set",
+            "epochs=1",
+        )
         assert result.code == 0, result.err
     return home / "releases"
 
@@ -31,7 +42,7 @@ def test_a_run_leaves_a_whole_release(two_releases: Path, dialogues_file: Path) 
     place = two_releases / "first"
     names = {path.name for path in place.iterdir()}
     assert names >= {"adapter_model.safetensors", "adapter_config.json", "tokenizer.json", "tokenizer_config.json"}
-    assert names >= {"chat_template.jinja", "generation_config.json", "release.json", "README.md", "loss.png"}
+    assert names >= {"chat_template.jinja", "generation_config.json", "release.json", "README.md", "training.png"}
     record = json.loads((place / "release.json").read_text())
     assert record["data"][0]["name"] == dialogues_file.name
     assert record["data"][0]["dialogues"] == 10
@@ -86,7 +97,9 @@ def test_a_name_that_leaves_the_folder_is_refused(thousand: Command, two_release
 
 
 def test_a_name_taken_is_refused(thousand: Command, two_releases: Path, tiny_base: Path, dialogues_file: Path) -> None:
-    result = thousand("train", "--base", tiny_base, "--data", dialogues_file, "--name", "first")
+    result = thousand(
+        "train", "--base", tiny_base, "--data", dialogues_file, *short_dev(dialogues_file), "--name", "first"
+    )
     assert result.code == 1
     assert "There is a run or a release named 'first' already" in result.err
 

@@ -129,9 +129,13 @@ def micro_batches(
     return batches
 
 
-def steps_per_epoch(steps: int, recipe: Recipe) -> int:
-    """Optimizer steps in one pass over the examples, at least 1."""
-    return max(1, round(steps / recipe.epochs))
+def checkpoints(steps: int, recipe: Recipe) -> list[int]:
+    """After which of so many optimizer steps a checkpoint is saved: each epoch's last, or every so many, and the last."""
+    if recipe.checkpoint_steps:
+        wanted = set(range(recipe.checkpoint_steps, steps, recipe.checkpoint_steps))
+    else:
+        wanted = {math.ceil(epoch * steps / recipe.epochs) for epoch in range(1, math.ceil(recipe.epochs))}
+    return sorted({*wanted, steps})
 
 
 def pack(examples: Sequence[Rendered]) -> dict[str, Any]:

@@ -1,12 +1,8 @@
-"""Pictures of a run."""
+"""The measurements of a run, as its log holds them."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-
-import matplotlib
-
-matplotlib.use("Agg")
-from matplotlib import pyplot
 
 
 def read_log(log: Path) -> list[dict[str, float]]:
@@ -21,22 +17,9 @@ def read_log(log: Path) -> list[dict[str, float]]:
     return [by_step[step] for step in sorted(by_step)]
 
 
-def plot_losses(log: Path, target: Path, title: str) -> None:
-    """The training loss by step, raw and smoothed (exponential mean, half-life 5 steps), as a PNG."""
-    records = read_log(log)
-    steps = [record["step"] for record in records]
-    losses = [record["loss"] for record in records]
+def smoothed(losses: Sequence[float]) -> list[float]:
+    """The exponential mean of losses by step, half-life 5 steps."""
     smooth: list[float] = []
     for loss in losses:
         smooth.append(loss if not smooth else smooth[-1] * 0.87 + loss * 0.13)
-    figure, axes = pyplot.subplots(figsize=(7, 4), dpi=120)
-    axes.plot(steps, losses, color="#9db7d5", linewidth=1, label="each step")
-    axes.plot(steps, smooth, color="#1f4e79", linewidth=2, label="smoothed")
-    axes.set_xlabel("optimizer step")
-    axes.set_ylabel("loss (nats per supervised token)")
-    axes.set_title(title)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.tight_layout()
-    figure.savefig(target, format="png")
-    pyplot.close(figure)
+    return smooth

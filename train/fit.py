@@ -19,7 +19,7 @@ from assistant.dialogue import read_dialogues
 from assistant.errors import ThousandError
 from assistant.template import Template
 from train import processes
-from train.batches import Examples, Steps, plan, render_all, steps_per_epoch
+from train.batches import Examples, Steps, checkpoints, plan, render_all
 from train.curves import read_log
 from train.faults import told
 from train.memory import check_memory
@@ -32,7 +32,7 @@ from train.watch import Step, Watch
 class Judge(Protocol):
     """Judges a checkpoint by what it says; called in the first process only, once for each saved step."""
 
-    def __call__(self, learner: Learner, step: int) -> None: ...
+    def __call__(self, learner: Learner, step: int, template: Template, epoch: float) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -123,14 +123,19 @@ def _fit(
     if not learner.packed:
         say(f"{base.name} cannot be trained on packed dialogues; they go through it one by one")
     check_memory(learner, recipe, max(lengths), mixed=recipe.method == "full" and dtype == torch.bfloat16)
-    watch = Watch(run.log, tokens_by_step, share, report, judge=judge, until=until)
+    saved = checkpoints(len(steps), recipe)
+
+    def examine(step: int) -> None:
+        if judge is not None and (step in saved or step == until):
+            judge(learner, step, template, step * recipe.epochs / len(steps))
+
+    watch = Watch(run.log, tokens_by_step, share, report, examine, saved=saved, until=until)
     data = Steps(
         examples.rendered, steps, recipe.tokens_per_micro_batch, rank=processes.rank(), processes=processes.count()
     )
-    save_steps = recipe.checkpoint_steps or steps_per_epoch(len(steps), recipe)
     trainer = StepTrainer(
         model=learner,
-        args=arguments(run.checkpoints, recipe, len(steps), save_steps, dtype),
+        args=arguments(run.checkpoints, recipe, len(steps), dtype),
         train_dataset=data,
         callbacks=[watch],
     )
@@ -145,7 +150,7 @@ def _train(trainer: StepTrainer, run: Run, watch: Watch, longest: int) -> None:
     if whole and int(whole[-1].name.rpartition("-")[2]) >= (watch.until or trainer.args.max_steps):
         trainer._load_from_checkpoint(str(whole[-1]))
         trainer.state.global_step = int(whole[-1].name.rpartition("-")[2])
-        watch.judge_loaded(trainer.model, trainer.state.global_step)
+        watch.examined(trainer.state.global_step)
         return
     with watch.signals(), told(run.recipe, longest, run.folder, f"thousand train --resume {run.name}"):
         trainer.train(resume_from_checkpoint=str(whole[-1]) if whole else None)

@@ -14,12 +14,14 @@ from assistant.files import atomic_folder, sha256, write_text
 from assistant.release import DataFile, Release
 from assistant.sampling import Sampling
 from assistant.template import Rendered
-from train.curves import plot_losses
+from train.choice_report import plot_choice
 from train.fit import Fitted
+from train.session import Chosen
 
 
-def make_release(fitted: Fitted) -> Release:
+def make_release(chosen: Chosen) -> Release:
     """Write the release of a finished run into the registry's folder, whole or not at all; it is not promoted yet."""
+    fitted = chosen.fitted
     run, sampling = fitted.run, Sampling()
     with atomic_folder(release.folder() / run.name) as place:
         _save_adapter(fitted, place)
@@ -35,11 +37,13 @@ def make_release(fitted: Fitted) -> Release:
             data=_data_files(fitted),
             cut=[_without_folder(line) for line in fitted.examples.cut],
             training=fitted.measured,
+            checkpoints=[scored.model_dump() for scored in chosen.candidates],
+            chosen_step=chosen.scored.step,
             adapter_sha256=sha256(place / release.ADAPTER),
             sampling=sampling,
         )
         release.write(place, record)
-        plot_losses(run.log, place / "loss.png", title=run.name)
+        plot_choice(run.log, chosen.candidates, place / "training.png", title=run.name)
         if run.base == EMBEDDED:
             write_text(place / "NOTICE", GEMMA_NOTICE)
         else:

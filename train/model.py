@@ -1,8 +1,6 @@
 """The model in training: LoRA or all weights, LIMA's residual dropout ramp, NEFTune, loss on supervised positions only."""
 
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -20,29 +18,6 @@ from assistant.template import IGNORE
 from train.kernels import head_loss, lora_linear, rms_norm
 from train.packing import ATTENTION, Packing
 from train.recipe import Recipe
-
-
-def fast_dtype() -> torch.dtype:
-    """bfloat16 where this machine multiplies it faster than float32, else float32; found by trying (about 0.2 s).
-
-    A CPU has to have instructions for it (avx512_bf16, AMX); without them bfloat16 is emulated and several times slower.
-    """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_bf16_supported():
-        return torch.float32
-    seconds = {dtype: _product_seconds(dtype, device) for dtype in (torch.float32, torch.bfloat16)}
-    return min(seconds, key=lambda dtype: seconds[dtype])
-
-
-def _product_seconds(dtype: torch.dtype, device: str) -> float:
-    """The best of three matrix products of the size that training does most."""
-    left, right = torch.ones(1024, 640, dtype=dtype, device=device), torch.ones(640, 2048, dtype=dtype, device=device)
-    best = float("inf")
-    for _ in range(4):
-        began = time.perf_counter()
-        (left @ right).sum().item()
-        best = min(best, time.perf_counter() - began)
-    return best
 
 
 class Learner(nn.Module):
@@ -67,21 +42,6 @@ class Learner(nn.Module):
     def trainable(self) -> dict[str, Tensor]:
         """The weights that are learnt, by name: what a checkpoint holds."""
         return {name: weight for name, weight in self.named_parameters() if weight.requires_grad}
-
-    @contextmanager
-    def speaking(self) -> Iterator[PreTrainedModel | PeftModel]:
-        """The model as generation needs it: no dropout, its own attention, a cache; afterwards as it was."""
-        config, training = self.causal.config, self.training
-        attention, cache = config._attn_implementation, config.use_cache
-        self.eval()
-        self.causal.set_attn_implementation("sdpa")
-        config.use_cache = True
-        try:
-            yield self.model
-        finally:
-            config.use_cache = cache
-            self.causal.set_attn_implementation(attention)
-            self.train(training)
 
     def forward(self, input_ids: Tensor, position_ids: Tensor, labels: Tensor, starts: Sequence[int]) -> Tensor:
         """Summed cross-entropy (nats) over the supervised positions of a micro-batch as made by `batches.pack`.

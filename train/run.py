@@ -11,8 +11,10 @@ from assistant.base_model import Say
 from assistant.dialogue import read_dialogues
 from assistant.errors import ThousandError, validation_sentence
 from assistant.files import sha256, write_text
+from assistant.precision import fast_dtype
 from assistant.settings import settings
-from train.model import fast_dtype
+from evaluation.dev import prompts_file, read_prompts
+from evaluation.quality import reference
 from train.recipe import Recipe, changed
 
 
@@ -32,6 +34,10 @@ class Run(BaseModel):
     recipe: Recipe
     files: dict[str, str]
     """Absolute path of each data file to its SHA-256."""
+
+    dev: str | None = None
+    """Absolute path of the dev prompts; None stands for those that come along."""
+    dev_sha256: str = ""
 
     @property
     def folder(self) -> Path:
@@ -70,6 +76,8 @@ def begin_run(
             f"{name!r} is no name for a release: use small letters, digits, dots and hyphens, at most 64."
         )
     read_dialogues(files)
+    for prompt in read_prompts(dev):
+        reference(prompt)
     found = base_model.resolve(base_model.EMBEDDED if base is None else base, say)
     if recipe.precision == "auto":
         recipe = recipe.model_copy(update={"precision": "bfloat16" if fast_dtype() == torch.bfloat16 else "float32"})
@@ -79,6 +87,8 @@ def begin_run(
         base_checksum=found.checksum,
         recipe=recipe,
         files={str(file): sha256(file) for file in files},
+        dev=None if dev is None else str(dev.absolute()),
+        dev_sha256=sha256(prompts_file(dev)),
     )
     if run.folder.exists() or (release.folder() / name).exists() or name in release.bundled_names():
         raise ThousandError(
@@ -127,7 +137,8 @@ def resume_run(name: str, changes: Sequence[str]) -> Run:
 
 def check_data(run: Run) -> None:
     """Raises ThousandError naming a data file that is not as it was when the run began."""
-    for path, digest in run.files.items():
+    held_out = str(prompts_file(None if run.dev is None else Path(run.dev)))
+    for path, digest in {**run.files, held_out: run.dev_sha256}.items():
         if not Path(path).exists() or sha256(Path(path)) != digest:
             raise ThousandError(
                 f"{path} has changed since the run {run.name!r} began, so it cannot go on; start a new run with: thousand train"

@@ -113,7 +113,7 @@ def forget(checkpoint: Path) -> None:
     shutil.rmtree(checkpoint, ignore_errors=True)
 
 
-def arguments(folder: Path, recipe: Recipe, steps: int, save_steps: int, dtype: torch.dtype) -> TrainingArguments:
+def arguments(folder: Path, recipe: Recipe, steps: int, dtype: torch.dtype) -> TrainingArguments:
     """Trainer's arguments for a run of so many optimizer steps."""
     on_cpu = not torch.cuda.is_available()
     made = TrainingArguments(
@@ -138,8 +138,7 @@ def arguments(folder: Path, recipe: Recipe, steps: int, save_steps: int, dtype: 
         logging_strategy="steps",
         logging_steps=1,
         logging_nan_inf_filter=False,
-        save_strategy="steps",
-        save_steps=save_steps,
+        save_strategy="no",  # `watch.Watch` says when
         ddp_find_unused_parameters=False,
         remove_unused_columns=False,
         report_to=[],

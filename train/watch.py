@@ -16,7 +16,6 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from train import processes
 from train.curves import read_log
-from train.model import Learner
 
 
 @dataclass(frozen=True)
@@ -36,8 +35,8 @@ class Step:
 class Watch(TrainerCallback):  # type: ignore[misc]
     """A Trainer callback for one run.
 
-    `tokens_by_step` are the tokens of each planned optimizer step, padding not counted; each step's measurements are
-    appended to `log` as a line of JSON.
+    `tokens_by_step` are the tokens of each planned optimizer step; each step's measurements are appended to `log` as a
+    line of JSON. A checkpoint is saved after each step in `saved`, and examined once it is whole.
     """
 
     def __init__(
@@ -46,12 +45,13 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         tokens_by_step: Sequence[int],
         supervised: float,
         report: Callable[[Step], None],
+        examine: Callable[[int], None],
         *,
-        judge: Callable[[Learner, int], None] | None = None,
+        saved: Sequence[int],
         until: int | None = None,
     ) -> None:
         self._log, self._tokens, self._supervised = log, tokens_by_step, supervised
-        self._report, self._judge = report, judge
+        self._report, self._examine, self._saved = report, examine, saved
         self.until = until
         """The step after which the run pauses, with a checkpoint; None goes to the end."""
         self.interrupted = False
@@ -80,9 +80,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
-    ) -> None:
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Trainer's hook."""
         self._first_step = state.global_step
         if processes.rank() == 0 and self._log.exists():
@@ -92,7 +90,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
                 file.write("\n")  # closes a line that a crash cut
         self._began = time.monotonic()
         if self._first_step:
-            self.judge_loaded(model, self._first_step)
+            self.examined(self._first_step)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -101,22 +99,20 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         if processes.any_of(self.interrupted) or state.global_step == self.until:
             control.should_save = True
             control.should_training_stop = True
+        elif state.global_step in self._saved:
+            control.should_save = True
         return control
 
-    def on_save(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
-    ) -> None:
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Trainer's hook, when a checkpoint is whole."""
-        if not self.interrupted or state.global_step == self.until:
-            self.judge_loaded(model, state.global_step)
+        if not self.interrupted:
+            self.examined(state.global_step)
 
-    def judge_loaded(self, learner: Learner, step: int) -> None:
-        """Have a checkpoint judged whose weights are loaded; the time it takes is not the training's."""
-        if self._judge is None:
-            return
+    def examined(self, step: int) -> None:
+        """Have the checkpoint examined whose weights are loaded; the time it takes is not the training's."""
         began = time.monotonic()
         if processes.rank() == 0:
-            self._judge(learner, step)
+            self._examine(step)
         processes.wait()
         self._began += time.monotonic() - began
 

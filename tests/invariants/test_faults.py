@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from assistant import release, settings
-from tests.conftest import Command, write_dialogues
+from tests.conftest import Command, short_dev, write_dialogues
 from tests.invariants.test_training import largest_difference, log_of, train, weights
 from train import trainer
 from train.run import runs_folder
@@ -25,7 +25,7 @@ RECIPE = ("epochs=8", "dialogues_per_step=4", "residual_dropout=0.2", "checkpoin
 
 def command(base: Path, data: Path, name: str) -> list[str]:
     options = [word for change in RECIPE for word in ("--set", change)]
-    chosen = ["--base", str(base), "--data", str(data), "--name", name]
+    chosen = ["--base", str(base), "--data", str(data), *short_dev(data), "--name", name]
     return [sys.executable, "-m", "assistant", "train", *chosen, *options]
 
 
@@ -84,21 +84,26 @@ def test_truth_3_killed_without_warning_and_resumed_equals_never_interrupted(
     same_run(name, "whole")
 
 
-def test_sigterm_saves_a_checkpoint_and_says_how_to_go_on(whole: Path, tiny_base: Path) -> None:
-    running = subprocess.Popen(command(tiny_base, whole, "ended"), stderr=subprocess.PIPE, text=True)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+def test_truth_3_a_signal_saves_a_checkpoint_and_says_how_to_go_on(
+    whole: Path, tiny_base: Path, number: signal.Signals
+) -> None:
+    name = f"ended-{number.value}"
+    running = subprocess.Popen(command(tiny_base, whole, name), stderr=subprocess.PIPE, text=True)
     assert running.stderr is not None
     said = ""
     for line in running.stderr:
         said += line
         if line.startswith("training 2/"):
-            running.terminate()
+            running.send_signal(number)
     assert running.wait(120) == 1
-    assert "the checkpoint is saved. Go on with: thousand train --resume ended" in said
+    assert f"the checkpoint is saved. Go on with: thousand train --resume {name}" in said
     assert "Traceback" not in said
-    (checkpoint,) = whole_checkpoints(runs_folder() / "ended" / "checkpoints")
+    assert not (release.folder() / name).exists()
+    (checkpoint,) = whole_checkpoints(runs_folder() / name / "checkpoints")
     assert int(checkpoint.name.rpartition("-")[2]) < 20
-    resume("ended")
-    same_run("ended", "whole")
+    resume(name)
+    same_run(name, "whole")
 
 
 def test_a_full_disk_in_the_middle_of_a_checkpoint_leaves_the_one_before(
@@ -117,7 +122,17 @@ def test_a_full_disk_in_the_middle_of_a_checkpoint_leaves_the_one_before(
     with monkeypatch.context() as patched:
         patched.setattr(trainer, "sync_files", full)
         options = [word for change in ("precision=float32", *changes) for word in ("--set", change)]
-        result = thousand("train", "--base", tiny_base, "--data", dialogues_file, "--name", "full", *options)
+        result = thousand(
+            "train",
+            "--base",
+            tiny_base,
+            "--data",
+            dialogues_file,
+            *short_dev(dialogues_file),
+            "--name",
+            "full",
+            *options,
+        )
     assert result.code == 1
     assert "No space left on device. Free some space" in result.err
     assert "thousand train --resume full" in result.err
@@ -139,7 +154,7 @@ def test_a_torn_last_line_of_the_log_is_measured_again(whole: Path, tiny_base: P
 def test_too_little_memory_is_said_before_the_first_step_with_the_number_that_fits(
     thousand: Command, home: Path, tiny_base: Path, dialogues_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = ("--base", tiny_base, "--data", dialogues_file, "--name", "small")
+    options = ("--base", tiny_base, "--data", dialogues_file, *short_dev(dialogues_file), "--name", "small")
     monkeypatch.setattr("train.memory.available", lambda: 12_000_000)
     refused = thousand("train", *options, "--set", "tokens_per_micro_batch=100000")
     assert refused.code == 1
@@ -150,7 +165,7 @@ def test_too_little_memory_is_said_before_the_first_step_with_the_number_that_fi
     assert not (runs_folder() / "small").exists(), "the name is free for another try"
     assert thousand("train", *options, *advice[2].split()).code == 0
 
-    monkeypatch.setattr("train.memory.available", lambda: 3_000_000)
+    monkeypatch.setattr("train.memory.available", lambda: 2_600_000)
     refused = thousand("train", *options[:-1], "smaller")
     advice = re.search(r"lower max_tokens from 1024 to (\d+) \(longer dialogues are cut\), with (.*)\.$", refused.err)
     assert advice, refused.err
@@ -173,7 +188,17 @@ def test_running_out_of_memory_in_the_middle_says_how_to_go_on_with_less(
     with monkeypatch.context() as patched:
         patched.setattr(trainer.StepTrainer, "training_step", greedy)
         options = [word for change in ("precision=float32", *changes) for word in ("--set", change)]
-        result = thousand("train", "--base", tiny_base, "--data", dialogues_file, "--name", "big", *options)
+        result = thousand(
+            "train",
+            "--base",
+            tiny_base,
+            "--data",
+            dialogues_file,
+            *short_dev(dialogues_file),
+            "--name",
+            "big",
+            *options,
+        )
     assert result.code == 1
     advice = re.search(r"Out of memory; lower tokens_per_micro_batch from 2048 to 1024: thousand (.*)", result.err)
     assert advice, result.err
@@ -205,7 +230,7 @@ def test_two_processes_equal_one(
     changes = ("epochs=2.3", "dialogues_per_step=8", "learning_rate=1e-3")
     train(thousand, tiny_base, dialogues_file, "one", *changes)
     options = [word for change in ("precision=float32", *changes) for word in ("--set", change)]
-    chosen = ["--base", str(tiny_base), "--data", str(dialogues_file), "--name", "two"]
+    chosen = ["--base", str(tiny_base), "--data", str(dialogues_file), *short_dev(dialogues_file), "--name", "two"]
     done = subprocess.run(
         [sys.executable, "-m", *launcher, "assistant", "train", *chosen, *options],
         capture_output=True,

@@ -1,11 +1,7 @@
 """Training through the real command on a tiny real model: what must hold for every run."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,7 +15,7 @@ from assistant import release
 from assistant.dialogue import read_dialogues
 from assistant.errors import ThousandError
 from assistant.template import IGNORE, Rendered, Template
-from tests.conftest import Command
+from tests.conftest import Command, short_dev
 from train.batches import check_supervised, pack, plan, render_all
 from train.curves import read_log
 from train.model import dropout_ramp, load_for_training
@@ -30,7 +26,7 @@ from train.run import runs_folder
 def train(thousand: Command, base: Path, data: Path, name: str, *changes: str) -> Path:
     """Run `thousand train` in float32, whose rounding is small; returns the new release's folder."""
     options = [option for change in ("precision=float32", *changes) for option in ("--set", change)]
-    result = thousand("train", "--base", base, "--data", data, "--name", name, *options)
+    result = thousand("train", "--base", base, "--data", data, *short_dev(data), "--name", name, *options)
     assert result.code == 0, result.err
     return release.path(name)
 
@@ -90,50 +86,6 @@ def test_the_last_short_step_is_divided_by_its_own_number_of_supervised_tokens(
     assert log_of("short")[-1]["loss"] == pytest.approx(losses / supervised, rel=1e-4)
 
 
-def test_truth_3_interrupted_and_resumed_equals_never_interrupted(
-    home: Path, tiny_base: Path, dialogues_file: Path
-) -> None:
-    environment = {**os.environ, "THOUSAND_HOME": str(home)}
-    # So many steps that the run is far from its end when the signal comes, however busy the machine.
-    recipe = ["--set", "epochs=24", "--set", "dialogues_per_step=4", "--set", "residual_dropout=0.2"]
-    command = [
-        sys.executable,
-        "-m",
-        "assistant",
-        "train",
-        "--base",
-        str(tiny_base),
-        "--data",
-        str(dialogues_file),
-        *recipe,
-    ]
-
-    whole = subprocess.run([*command, "--name", "whole"], env=environment, capture_output=True, text=True, timeout=300)
-    assert whole.returncode == 0, whole.stderr
-    broken = subprocess.Popen([*command, "--name", "broken"], env=environment, stderr=subprocess.PIPE, text=True)
-    assert broken.stderr is not None
-    said = ""
-    for line in broken.stderr:
-        said += line
-        if line.startswith("training 3/"):
-            broken.send_signal(signal.SIGINT)
-    assert broken.wait(120) == 1
-    assert "the checkpoint is saved. Go on with: thousand train --resume broken" in said
-    assert "Traceback" not in said
-    assert not (home / "releases" / "broken").exists()
-
-    resumed = subprocess.run(
-        [sys.executable, "-m", "assistant", "train", "--resume", "broken"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert resumed.returncode == 0, resumed.stderr
-    assert [line["loss"] for line in log_of("broken")] == [line["loss"] for line in log_of("whole")]
-    assert largest_difference(weights(release.path("broken")), weights(release.path("whole"))) == 0
-
-
 def test_a_data_file_that_changed_is_not_resumed_from(
     thousand: Command, home: Path, tiny_base: Path, dialogues_file: Path
 ) -> None:
@@ -175,6 +127,7 @@ def test_truth_4_a_cut_dialogue_is_reported_with_its_file_and_line(
         dialogues_file,
         "--name",
         "cut",
+        *short_dev(dialogues_file),
         "--set",
         "epochs=1",
         "--set",

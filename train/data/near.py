@@ -8,8 +8,8 @@ import numpy as np
 from datasketch import MinHash, MinHashLSH
 
 from assistant.base_model import Say
+from assistant.embedding import embed
 from train.data.corpus import Entry
-from train.data.embedding import embed
 from train.data.finding import Finding, Rule
 from train.data.words import mostly_latin, normal, runs, tokens_of, words_of
 

@@ -15,10 +15,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from assistant.base_model import Say
+from assistant.embedding import embed
 from assistant.errors import BadData
 from assistant.jsonl import Problem
 from train.data.corpus import Entry, files_of, read_corpus
-from train.data.embedding import embed
 from train.data.words import words_of
 
 FORMS = ("prose", "numbered list", "bullets", "table", "code", "JSON", "short lines")

