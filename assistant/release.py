@@ -25,6 +25,7 @@ from assistant.model_card import model_card
 from assistant.sampling import Sampling
 from assistant.settings import bundled, settings
 from assistant.template import Template
+from assistant.vocabulary import Vocabulary
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 ADAPTER = "adapter_model.safetensors"
@@ -54,7 +55,9 @@ class Release(BaseModel):
     """The version of Thousand that trained it."""
     base: str
     base_checksum: str
-    vocabulary: str = "full"
+    vocabulary: Vocabulary = "full"
+    """What it was trained with and is served with. The tokenizer in its folder, and so `template`, is the whole one in either
+    case: other tools load the adapter on the whole base."""
     template: dict[str, Any]
     recipe: dict[str, Any]
     data: list[DataFile]

@@ -45,7 +45,7 @@ def settings() -> Settings:
 
 
 def bundled(name: str) -> Path:
-    """A folder that comes with the project (`dialogues` or `releases`), in a wheel or in a checkout.
+    """A folder that comes with the project (`dialogues`, `releases` or `vocabulary`), in a wheel or in a checkout.
 
     Raises ThousandError when it is missing.
     """

@@ -17,6 +17,7 @@ from assistant.gguf_merge import Progress
 from assistant.release import Release
 from assistant.sampling import Sampling
 from assistant.template import Template
+from assistant.vocabulary import with_vocabulary
 from serve.chat import Chat
 from serve.engines.base import Engine
 
@@ -57,6 +58,20 @@ def start_engine(
     return PyTorch(base, place, record, template, context=context, say=say)
 
 
+def _template(place: Path, record: Release, base: Base) -> Template:
+    """The template that a release is served with: of the tokenizer in its folder, or of the compact base's.
+
+    Raises ThousandError when it is not the one that the release was trained with.
+    """
+    compact = record.vocabulary == "compact"
+    template = Template.load(base.folder if compact else place)
+    # The record has the stop token's id in the whole vocabulary; which token it is follows from the rule.
+    trained = {**record.template, "stop_id": template.stop_id} if compact else record.template
+    if template.record() != trained:
+        raise ThousandError(f"The template of release {record.name} is not the one it was trained with; train again.")
+    return template
+
+
 def open_chat(
     name: str | None, *, engine: EngineName, context: int, say: Say, progress: Progress = lambda done, total: None
 ) -> Chat:
@@ -70,9 +85,8 @@ def open_chat(
             f"The release {chosen} was trained on another {record.base} than the one here (checksum); "
             "give the one it was trained on, or train again."
         )
-    template = Template.load(place)
-    if template.record() != record.template:
-        raise ThousandError(f"The template of release {chosen} is not the one it was trained with; train again.")
+    base = with_vocabulary(base, record.vocabulary, say)
+    template = _template(place, record, base)
     started = start_engine(engine, base, place, record, template, context, say, progress)
     return Chat(started, template, name=chosen, sampling=record.sampling, record=record)
 
