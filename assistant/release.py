@@ -24,7 +24,7 @@ from assistant.files import atomic_folder, sha256, write_text
 from assistant.model_card import model_card
 from assistant.sampling import Sampling
 from assistant.settings import bundled, settings
-from assistant.template import Template
+from assistant.template import SPECIAL, Template, special_token
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 ADAPTER = "adapter_model.safetensors"
@@ -123,6 +123,8 @@ def save_tokenizer(place: Path, tokenizer_folder: Path, sampling: Sampling) -> T
         shutil.copyfile(tokenizer_folder / file, place / file)
     config = json.loads((place / "tokenizer_config.json").read_text(encoding="utf-8"))
     config.pop("chat_template", None)
+    for kind in SPECIAL:
+        config.setdefault(f"{kind}_token", special_token(tokenizer_folder, kind, template.tokenizer))
     write_text(place / "tokenizer_config.json", json.dumps(config, indent=2) + "\n")
     write_text(place / "chat_template.jinja", template.jinja())
     generation = {
