@@ -51,7 +51,7 @@ def start_engine(
     if kind == "llama.cpp":
         from serve.engines.llama_cpp import LlamaCpp, merged_gguf
 
-        return LlamaCpp(merged_gguf(base, place, record, say, progress), template, context=context)
+        return LlamaCpp(merged_gguf(base, place, record, template, say, progress), context=context)
     from serve.engines.pytorch import PyTorch
 
     return PyTorch(base, place, record, template, context=context, say=say)
