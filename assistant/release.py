@@ -18,7 +18,7 @@ from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from assistant import base_model
-from assistant.base_model import Say
+from assistant.base_model import Base, Say
 from assistant.errors import ThousandError
 from assistant.files import atomic_folder, sha256, write_text
 from assistant.model_card import model_card
@@ -65,6 +65,11 @@ class Release(BaseModel):
     adapter_sha256: str
     sampling: Sampling = Sampling()
     scores: dict[str, Any] = {}
+
+    @property
+    def base_name(self) -> str:
+        """The base model as others may be told of it: a path on this machine only by its last part."""
+        return Path(self.base).name if self.base.startswith("/") else self.base
 
 
 def now() -> datetime:
@@ -253,3 +258,17 @@ def adapter_matches(place: Path, release: Release) -> None:
         raise ThousandError(
             f"The adapter of release {release.name} is missing or damaged (checksum); install it again, or: thousand releases rollback"
         )
+
+
+def open_parts(place: Path, release: Release, say: Say = base_model.quiet) -> tuple[Base, Template]:
+    """The base model and the template of a release. Raises ThousandError when either is not what it was trained with."""
+    base = base_model.resolve(release.base, say)
+    if base.checksum != release.base_checksum:
+        raise ThousandError(
+            f"The release {release.name} was trained on another {release.base} than the one here (checksum); "
+            "give the one it was trained on, or train again."
+        )
+    template = Template.load(place)
+    if template.record() != release.template:
+        raise ThousandError(f"The template of release {release.name} is not the one it was trained with; train again.")
+    return base, template

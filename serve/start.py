@@ -64,15 +64,7 @@ def open_chat(
     chosen = release.current(say) if name is None else name
     place = release.path(chosen, say)
     record = release.read(place)
-    base = base_model.resolve(record.base, say)
-    if base.checksum != record.base_checksum:
-        raise ThousandError(
-            f"The release {chosen} was trained on another {record.base} than the one here (checksum); "
-            "give the one it was trained on, or train again."
-        )
-    template = Template.load(place)
-    if template.record() != record.template:
-        raise ThousandError(f"The template of release {chosen} is not the one it was trained with; train again.")
+    base, template = release.open_parts(place, record, say)
     started = start_engine(engine, base, place, record, template, context, say, progress)
     return Chat(started, template, name=chosen, sampling=record.sampling, record=record)
 
