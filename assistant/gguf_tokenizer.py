@@ -86,8 +86,8 @@ def add_tokenizer(writer: gguf.GGUFWriter, template: Template, rows: int) -> Non
         writer.add_tokenizer_pre("default")
         writer.add_token_list(tokens)
         writer.add_token_scores(_merge_scores(model["merges"], tokens))
-        prefix = has_part(state["normalizer"], "Prepend") or has_part(state["pre_tokenizer"], "Metaspace")
-        writer.add_add_space_prefix(prefix)
+        first: str = template.tokenizer.encode("a", add_special_tokens=False).tokens[0]
+        writer.add_add_space_prefix(first.startswith("▁"))
     else:
         raise ThousandError("A BPE tokenizer without bytes cannot be written as GGUF; use --engine transformers.")
     writer.add_token_types(_token_types(state, rows))

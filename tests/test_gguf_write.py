@@ -37,6 +37,7 @@ from tests.tiny import (
     CHATML_MARKERS,
     END_OF_TEXT,
     GPT2_WORDS,
+    LLAMA3_WORDS,
     QWEN_WORDS,
     SMOLLM_WORDS,
     make_byte_level_tokenizer,
@@ -140,16 +141,16 @@ TEXTS = st.lists(
 ).map("".join)
 
 
-@pytest.fixture(scope="module", params=["smollm", "qwen2", "gpt-2", "byte fallback"])
+@pytest.fixture(scope="module", params=["smollm", "qwen2", "llama-bpe", "gpt-2", "byte fallback", "after a space"])
 def both(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Tokenizer, list[str], list[list[int]]]:
     """A tokenizer, texts, and llama.cpp's tokens of them from the file written with it."""
-    words = {"smollm": SMOLLM_WORDS, "qwen2": QWEN_WORDS, "gpt-2": GPT2_WORDS}
+    words = {"smollm": SMOLLM_WORDS, "qwen2": QWEN_WORDS, "llama-bpe": LLAMA3_WORDS, "gpt-2": GPT2_WORDS}
     if request.param in words:
         tokenizer, bos, eos = make_byte_level_tokenizer([END_OF_TEXT], words[request.param]), END_OF_TEXT, END_OF_TEXT
     else:
-        tokenizer, bos, eos = make_tokenizer(), "<bos>", "<eos>"
+        tokenizer, bos, eos = make_tokenizer(prefix=request.param == "after a space"), "<bos>", "<eos>"
     folder = tmp_path_factory.mktemp("tokenizer")
     save_tokenizer(folder, tokenizer, bos=bos, eos=eos, pad=eos)
     sizes = {**COMMON, **ODD, "vocab_size": tokenizer.get_vocab_size(), "num_hidden_layers": 1}

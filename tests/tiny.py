@@ -29,7 +29,9 @@ def make_tokenizer(
     control = ["<pad>", *([eos] if eos else []), "<bos>", "<unk>", *markers]
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
     tokenizer.normalizer = normalizers.Replace(" ", "▁")
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(
+        "\n" if prefix else " ", "isolated" if prefix else "merged_with_previous"
+    )
     tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
     octets = [f"<0x{byte:02X}>" for byte in range(256)]
     trainer = trainers.BpeTrainer(vocab_size=480, special_tokens=[*control, *octets], show_progress=False)
@@ -42,7 +44,6 @@ def make_tokenizer(
             "normalizers": [{"type": "Prepend", "prepend": "▁"}, state["normalizer"]],
         }
         state["pre_tokenizer"] = None
-        state["model"]["merges"] = [pair for pair in state["model"]["merges"] if "\n" not in "".join(pair)]
         state["decoder"]["decoders"].append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
         return Tokenizer.from_str(json.dumps(state))
     tokenizer = Tokenizer.from_str(json.dumps(state))
@@ -52,17 +53,19 @@ def make_tokenizer(
 
 
 SMOLLM_WORDS = pre_tokenizers.Sequence([pre_tokenizers.Digits(True), pre_tokenizers.ByteLevel(add_prefix_space=False)])
-QWEN_WORDS = pre_tokenizers.Sequence(
-    [
-        pre_tokenizers.Split(
-            Regex(
-                r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-            ),
-            "isolated",
-        ),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-    ]
-)
+
+
+def _words_like_qwen(digits: str) -> pre_tokenizers.PreTokenizer:
+    pattern = (
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|" + digits + r"| ?[^\s\p{L}\p{N}]+[\r\n]*"
+        r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+    )
+    split = pre_tokenizers.Split(Regex(pattern), "isolated")
+    return pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+
+
+QWEN_WORDS = _words_like_qwen(r"\p{N}")
+LLAMA3_WORDS = _words_like_qwen(r"\p{N}{1,3}")
 GPT2_WORDS = pre_tokenizers.ByteLevel(add_prefix_space=False)
 
 

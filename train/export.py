@@ -62,6 +62,8 @@ def export(name: str, folder: Path, to: Format, say: Say, progress: Progress = l
             write_text(temporary / "README.md", model_card(record, library=_LIBRARIES[to]))
             for notice in _notices(place):
                 shutil.copyfile(notice, temporary / notice.name)
+            for file in temporary.iterdir():
+                file.chmod(0o644)  # safetensors lets nobody else read what it writes
     except SafetensorError as error:
         raise base_model.disk_error(_as_os_error(error), folder, move="export to") from error
     except OSError as error:
