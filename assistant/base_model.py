@@ -9,6 +9,7 @@ import base64
 import errno
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -244,13 +245,15 @@ def _dequantise(gguf: Path, folder: Path) -> None:
     model.save_pretrained(folder)
 
 
-def disk_error(error: OSError, place: Path) -> ThousandError:
-    """A failed write as one sentence with what to do."""
-    reason = os.strerror(error.errno) if error.errno else str(error)
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+def disk_error(error: OSError, place: Path, move: str = "set THOUSAND_HOME to") -> ThousandError:
+    """A failed write as one sentence with what to do; `move` says how to write elsewhere."""
+    short_write = re.fullmatch(r"\d+ requested and \d+ written", str(error))  # numpy's, which has no number
+    code = errno.ENOSPC if short_write else error.errno
+    reason = os.strerror(code) if code else str(error)
+    if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return ThousandError(
-            f"Cannot write to {place}: {reason}. Free some space (2 GB is plenty), or set THOUSAND_HOME to another disk."
+            f"Cannot write to {place}: {reason}. Free some space (2 GB is plenty), or {move} another disk."
         )
     return ThousandError(
-        f"Cannot use {error.filename or place}: {reason}. Check its permissions, or set THOUSAND_HOME to another folder."
+        f"Cannot use {error.filename or place}: {reason}. Check its permissions, or {move} another folder."
     )

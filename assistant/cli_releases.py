@@ -1,11 +1,12 @@
 """`thousand releases ...`: one short function per verb."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 from rich.table import Table
 
-from assistant.console import out, say
+from assistant.console import merging, out, say
 
 releases_app = typer.Typer(help="The releases on this machine, and which one chats.", no_args_is_help=True)
 
@@ -67,3 +68,24 @@ def releases_rollback() -> None:
     from assistant import release
 
     out.print(f"{release.rollback()} is current again.", highlight=False)
+
+
+@releases_app.command("export")
+def releases_export(
+    name: Annotated[str, typer.Argument(help="A release.")],
+    folder: Annotated[Path, typer.Argument(help="A new folder to write it to.")],
+    to: Annotated[
+        Literal["peft", "safetensors", "gguf", "ollama"],
+        typer.Option(
+            help="peft: the adapter; safetensors: the whole model for transformers; gguf: one file for llama.cpp; "
+            "ollama: that with a Modelfile."
+        ),
+    ],
+) -> None:
+    """Write a release for other programs."""
+    from train.export import export
+
+    export(name, folder, to, say, merging)
+    out.print(f"{name} is in {folder}", highlight=False, soft_wrap=True)
+    if to == "ollama":
+        out.print(f"Next:  ollama create {name} -f {folder / 'Modelfile'}", highlight=False, soft_wrap=True)

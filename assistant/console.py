@@ -61,7 +61,7 @@ def bar(label: str) -> Iterator[Advance]:
 
 def merging(done: int, total: int) -> None:
     if done in (total // 2, total):
-        say(f"merged {done} of {total} tensors")
+        say(f"wrote {done} of {total} tensors")
 
 
 def minutes(seconds: float) -> str:

@@ -1,7 +1,6 @@
 """A release's README, in the model hub's format."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assistant.base_model import EMBEDDED
@@ -19,9 +18,9 @@ def _score_rows(record: "Release") -> Iterator[str]:
                 yield f"| {test}: {measure} | {value} |"
 
 
-def model_card(record: "Release") -> str:
-    """The release's README in the Hub's format, all of it from its record."""
-    base = Path(record.base).name if record.base.startswith("/") else record.base
+def model_card(record: "Release", library: str = "peft") -> str:
+    """The release's README in the Hub's format, all of it from its record; `library` is what loads the files beside it."""
+    base = record.base_name
     licence = "gemma" if record.base == EMBEDDED else "other"
     dialogues = sum(file.dialogues for file in record.data)
     rows = "\n".join(
@@ -33,7 +32,7 @@ def model_card(record: "Release") -> str:
     return f"""---
 license: {licence}
 base_model: {base}
-library_name: peft
+library_name: {library}
 pipeline_tag: text-generation
 tags: [thousand, lima, lora]
 language: en

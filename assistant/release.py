@@ -18,14 +18,14 @@ from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from assistant import base_model
-from assistant.base_model import Say
+from assistant.base_model import Base, Say
 from assistant.errors import ThousandError
 from assistant.files import atomic_folder, sha256, write_text
 from assistant.model_card import model_card
 from assistant.sampling import Sampling
 from assistant.settings import bundled, settings
-from assistant.template import Template
-from assistant.vocabulary import Vocabulary
+from assistant.template import SPECIAL, Template, special_token
+from assistant.vocabulary import Vocabulary, with_vocabulary
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 ADAPTER = "adapter_model.safetensors"
@@ -72,6 +72,11 @@ class Release(BaseModel):
     adapter_sha256: str
     sampling: Sampling = Sampling()
     scores: dict[str, Any] = {}
+
+    @property
+    def base_name(self) -> str:
+        """The base model as others may be told of it: a path on this machine only by its last part."""
+        return Path(self.base).name if self.base.startswith("/") else self.base
 
 
 def now() -> datetime:
@@ -130,6 +135,8 @@ def save_tokenizer(place: Path, tokenizer_folder: Path, sampling: Sampling) -> T
         shutil.copyfile(tokenizer_folder / file, place / file)
     config = json.loads((place / "tokenizer_config.json").read_text(encoding="utf-8"))
     config.pop("chat_template", None)
+    for kind in SPECIAL:
+        config.setdefault(f"{kind}_token", special_token(tokenizer_folder, kind, template.tokenizer))
     write_text(place / "tokenizer_config.json", json.dumps(config, indent=2) + "\n")
     write_text(place / "chat_template.jinja", template.jinja())
     generation = {
@@ -258,3 +265,24 @@ def adapter_matches(place: Path, release: Release) -> None:
         raise ThousandError(
             f"The adapter of release {release.name} is missing or damaged (checksum); install it again, or: thousand releases rollback"
         )
+
+
+def open_parts(place: Path, release: Release, say: Say = base_model.quiet) -> tuple[Base, Template]:
+    """The base model and the template that a release is served with: with its compact vocabulary, if it has one.
+
+    Raises ThousandError when either is not what it was trained with.
+    """
+    base = base_model.resolve(release.base, say)
+    if base.checksum != release.base_checksum:
+        raise ThousandError(
+            f"The release {release.name} was trained on another {release.base} than the one here (checksum); "
+            "give the one it was trained on, or train again."
+        )
+    base = with_vocabulary(base, release.vocabulary, say)
+    compact = release.vocabulary == "compact"
+    template = Template.load(base.folder if compact else place)
+    # The record has the stop token's id in the whole vocabulary; which token it is follows from the rule.
+    trained = {**release.template, "stop_id": template.stop_id} if compact else release.template
+    if template.record() != trained:
+        raise ThousandError(f"The template of release {release.name} is not the one it was trained with; train again.")
+    return base, template

@@ -1,7 +1,7 @@
 """The multi-turn template, the only one: messages to token ids, and to the labels that are learnt from.
 
 Structure and content are tokenised apart. Role markers are token ids put in here; what a person typed goes through
-a tokenizer that knows no control token, so no spelling of one can forge a turn.
+a tokenizer that knows no control token, so no spelling of one can forge a turn (assistant/content.py).
 
 The token that ends an answer never stands in a prompt. In the context each turn is closed by the family's end-of-turn
 token, but the *label* after the last token of an assistant turn is the model's own EOS. Every engine stops on EOS by
@@ -15,81 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
 from tokenizers import Tokenizer
 
-from assistant.dialogue import Message, Role
+from assistant.content import ContentEncoder
+from assistant.dialogue import Message
 from assistant.errors import ThousandError
+from assistant.families import FAMILIES, PLAIN, family_of
+from assistant.token_bytes import token_bytes
 
 IGNORE = -100
 """The label of a position that is not learnt from."""
-
-_HTML = frozenset(
-    [
-        "a",
-        "b",
-        "blockquote",
-        "body",
-        "caption",
-        "code",
-        "div",
-        "em",
-        "footer",
-        "h1",
-        "h2",
-        "h3",
-        "h4",
-        "h5",
-        "h6",
-        "html",
-        "i",
-        "iframe",
-        "img",
-        "li",
-        "s",
-        "span",
-        "strong",
-        "sub",
-        "sup",
-        "table",
-        "tbody",
-        "td",
-        "tfoot",
-        "th",
-        "thead",
-        "tr",
-        "u",
-        "ul",
-    ]
-)
-"""HTML tags are content even where a tokenizer has whole tokens for them."""
-
-
-class Family(BaseModel):
-    """The turn markers of a family of models: `open` + role name + newline + content + `close` + newline."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str
-    open: str
-    close: str
-    roles: dict[Role, str]
-
-
-FAMILIES = (
-    Family(
-        name="gemma",
-        open="<start_of_turn>",
-        close="<end_of_turn>",
-        roles={"system": "system", "user": "user", "assistant": "model"},
-    ),
-    Family(
-        name="chatml",
-        open="<|im_start|>",
-        close="<|im_end|>",
-        roles={"system": "system", "user": "user", "assistant": "assistant"},
-    ),
-)
 
 
 @dataclass(frozen=True)
@@ -131,80 +66,91 @@ def _token_text(value: Any) -> str | None:
     return value.get("content") if isinstance(value, dict) else value
 
 
-def _is_control(token: dict[str, Any]) -> bool:
-    text: str = token["content"]
-    if not text.strip():
-        return False
-    return bool(token["special"]) or text.strip("</>") not in _HTML
+Special = Literal["bos", "eos"]
+SPECIAL: tuple[Special, ...] = ("bos", "eos")
 
 
-def _without_control_tokens(tokenizer: Tokenizer) -> tuple[Tokenizer, dict[str, int]]:
-    """The tokenizer for content, and the control tokens (spelling to id) it no longer knows.
+def special_token(folder: Path, kind: Special, tokenizer: Tokenizer) -> str | None:
+    """The BOS or EOS token of a model folder as the tokenizer's own files name it; a null there means that there is none.
 
-    Taking the added tokens out is surer than asking an encoder not to parse them: Gemma's `[multimodal]` is no
-    "special" token and would still match.
+    GPT-2's files name no EOS; then the model's configuration decides. (For BOS it is not asked: transformers writes a
+    default there whether the model has one or not.)
     """
-    state = json.loads(tokenizer.to_str())
-    control = {token["content"]: token["id"] for token in state["added_tokens"] if _is_control(token)}
-    kept = [token for token in state["added_tokens"] if token["content"] not in control]
-    # Added tokens that are not in the model's vocabulary are numbered anew on loading, so those kept are put into it.
-    if isinstance(state["model"]["vocab"], dict):
-        state["model"]["vocab"].update({token["content"]: token["id"] for token in kept})
-    state["added_tokens"] = kept
-    state["post_processor"] = state["truncation"] = state["padding"] = None
-    content = Tokenizer.from_str(json.dumps(state))
-    moved = [token["content"] for token in kept if content.token_to_id(token["content"]) != token["id"]]
-    if moved:
-        raise ThousandError(
-            f"This tokenizer's token {moved[0]!r} cannot be kept apart from control tokens; it cannot be used."
-        )
-    forged = [text for text, id_ in control.items() if id_ in content.encode(text, add_special_tokens=False).ids]
-    if forged:
-        raise ThousandError(
-            f"This tokenizer builds the control token {forged[0]!r} out of ordinary text, so a user could forge turns; it cannot be used."
-        )
-    return content, control
-
-
-def _byte_tokens(tokenizer: Tokenizer) -> dict[int, int]:
-    """The tokens that stand for one byte each (`<0x0A>`), where the tokenizer falls back to bytes; else nothing."""
-    letter = tokenizer.token_to_id("<0x41>")
-    if letter is None or tokenizer.decode([letter]) != "A":
-        return {}
-    ids = {tokenizer.token_to_id(f"<0x{byte:02X}>"): byte for byte in range(256)}
-    return {token: byte for token, byte in ids.items() if token is not None}
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        file = folder / name
+        named = _read_json(file) if file.exists() else {}
+        if f"{kind}_token" in named:
+            return _token_text(named[f"{kind}_token"])
+    file = folder / "config.json"
+    token = _read_json(file).get("eos_token_id") if kind == "eos" and file.exists() else None
+    return tokenizer.id_to_token(token) if isinstance(token, int) else None
 
 
 class Template:
     """Messages to ids for one tokenizer. Build it with `Template.load(folder)`."""
 
     def __init__(self, tokenizer: Tokenizer, *, bos: str | None, eos: str | None) -> None:
+        """Raises ThousandError when turns could be forged, or when no token is left that can end an answer.
+
+        An EOS that is a turn token of the family (instruct models) stands in every prompt, so that the end-of-turn
+        token is the stop label. An EOS that is the BOS too (SmolLM2, OPT, GPT-2) is the stop label, and no prompt
+        begins with it.
+        """
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
         self.tokenizer = tokenizer
-        self._content, self.control = _without_control_tokens(tokenizer)
-        for family in FAMILIES:
-            if family.open in self.control and family.close in self.control:
-                self.family = family
-                break
-        else:
+        self._content = ContentEncoder(tokenizer)
+        self.control = self._content.control
+        self.family = family_of(self.control)
+        turn_tokens = (self.family.open, self.family.close)
+        own_eos = eos if eos in self.control and eos not in turn_tokens else None
+        if own_eos is None and self.family is PLAIN:
             known = ", ".join(f"{family.name} ({family.open})" for family in FAMILIES)
             raise ThousandError(
-                f"The base model's tokenizer has the turn tokens of no known family; known are {known}. Choose another base model."
+                "The base model's tokenizer has the turn tokens of no known family, and no EOS token that could end "
+                f"an answer in the plain one; known are {known}. Choose another base model."
             )
-        self.bos = bos if bos in self.control and bos not in (eos, self.family.open, self.family.close) else None
-        self._open = self.control[self.family.open]
-        self._close = self.control[self.family.close]
-        own_eos = eos if eos in self.control and eos not in (bos, self.family.close) else None
+        self.bos = bos if bos in self.control and bos not in (eos, *turn_tokens) else None
         self.stop_rule: Literal["eos", "end_of_turn"] = "eos" if own_eos else "end_of_turn"
-        self.stop_id = self.control[own_eos] if own_eos else self._close
-        self._newline = self._encode("\n")
-        self.byte_of = _byte_tokens(tokenizer)
-        self._headers = {role: [self._open, *self._encode(f"{name}\n")] for role, name in self.family.roles.items()}
+        self.stop_id = self.control[own_eos or self.family.close]
+        self.byte_of = token_bytes(tokenizer)
+        self._start = [self.control[self.bos]] if self.bos else []
+        if self.family is PLAIN:
+            self._mark_with_text()
+        else:
+            self._closing = self._encode_markers(f"{self.family.close}\n")
+            self._headers = {role: self._encode_markers(f"{self.family.header(role)}\n") for role in self.family.roles}
+            self._first_headers = self._headers
+
+    def _mark_with_text(self) -> None:
+        """The plain family's markers, and a ban on their ids in contents.
+
+        The first header may have other ids: many tokenizers put a space before the first word of a text.
+        """
+        roles = self.family.roles
+        headers = {role: self.family.header(role) for role in roles}
+        self._closing = self._content.plain("\n")
+        self._headers = {role: self._content.plain(f"{headers[role]}\n") for role in roles}
+        self._first_headers = {role: self._encode_first(f"{headers[role]}\n") for role in roles}
+        for role, header in headers.items():
+            for ids in (self._content.plain(header), self._encode_first(header)):
+                self._content.forbid(header, ids)
+            for ids in (self._headers[role], self._first_headers[role]):
+                self._content.forbid(header, ids)
+
+    def _encode_markers(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def _encode_first(self, text: str) -> list[int]:
+        """The ids of text at the beginning of a prompt, after the BOS if there is one."""
+        return self._encode_markers((self.bos or "") + text)[len(self._start) :]
 
     @classmethod
     def load(cls, folder: Path) -> "Template":
         """The template of the tokenizer saved in `folder` (tokenizer.json and tokenizer_config.json).
 
-        Raises ThousandError when there is none, or when its turn tokens are of no known family.
+        Raises ThousandError when there is none, or when it cannot be used.
         """
         file, config_file = folder / "tokenizer.json", folder / "tokenizer_config.json"
         for needed in (file, config_file):
@@ -214,32 +160,28 @@ class Template:
             tokenizer = Tokenizer.from_file(str(file))
         except Exception as error:  # the library raises bare Exception
             raise ThousandError(f"{file} cannot be read as a tokenizer: {error}") from None
-        config = _read_json(config_file)
-        return cls(tokenizer, bos=_token_text(config.get("bos_token")), eos=_token_text(config.get("eos_token")))
-
-    def _encode(self, text: str) -> list[int]:
-        ids: list[int] = self._content.encode(text, add_special_tokens=False).ids
-        return ids
+        return cls(tokenizer, bos=special_token(folder, "bos", tokenizer), eos=special_token(folder, "eos", tokenizer))
 
     def control_spellings(self, text: str) -> list[str]:
-        """The control tokens whose spelling `text` holds: what a back end that takes only text must refuse."""
-        return [spelling for spelling in self.control if spelling in text]
+        """The control tokens and markers that `text` holds: what a back end that takes only text must refuse."""
+        return self._content.spelled(text)
 
     def render(self, messages: Sequence[Message]) -> Rendered:
         """A whole dialogue, as it is trained on: every assistant turn supervised, its last token followed by the stop label.
 
         The last turn may be the user's; nothing after the last answer is supervised.
         """
-        ids = [self.control[self.bos]] if self.bos else []
+        ids = list(self._start)
         labels = [IGNORE] * len(ids)
         turn_ends: list[int] = []
         for message in messages:
-            header, content = self._headers[message.role], self._encode(message.content)
-            ids += header + content + [self._close] + self._newline
+            header = (self._headers if turn_ends else self._first_headers)[message.role]
+            content = self._content.encode(message.content)
+            ids += header + content + self._closing
             if message.role == "assistant":
-                labels += [IGNORE] * (len(header) - 1) + content + [self.stop_id] + [IGNORE] * (1 + len(self._newline))
+                labels += [IGNORE] * (len(header) - 1) + content + [self.stop_id] + [IGNORE] * len(self._closing)
             else:
-                labels += [IGNORE] * (len(header) + len(content) + 1 + len(self._newline))
+                labels += [IGNORE] * (len(header) + len(content) + len(self._closing))
             turn_ends.append(len(ids))
         return Rendered(ids, labels, turn_ends)
 
@@ -256,8 +198,7 @@ class Template:
         """
         whole = self.render(messages)
         # Nothing is learnt from the closing marker and newline of the last turn, so they need not fit.
-        closing = 1 + len(self._newline)
-        ends = [end - closing for end in whole.turn_ends]
+        ends = [end - len(self._closing) for end in whole.turn_ends]
         if ends[-1] <= limit:
             return Cut(whole, None)
         kept = [turn for turn, message in enumerate(messages) if message.role == "assistant" and ends[turn] <= limit]
@@ -276,7 +217,8 @@ class Template:
     def jinja(self) -> str:
         """The same template for other tools (`chat_template`).
 
-        It gives the same ids for every dialogue whose contents are stripped and hold no control token's spelling.
+        It gives the same ids for every dialogue whose contents are stripped and hold no control token's spelling. In the
+        plain family this holds for tokenizers that never join a newline with what stands before it (GPT-2, Llama 2).
         """
         names = json.dumps(self.family.roles)
         bos = "{{ bos_token }}" if self.bos else ""

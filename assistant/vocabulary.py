@@ -19,10 +19,11 @@ from filelock import FileLock
 
 from assistant.base_model import Base, Say, disk_error, loading, quiet, quiet_transformers
 from assistant.errors import ThousandError
+from assistant.families import FAMILIES
 from assistant.files import atomic_folder, write_text
 from assistant.merges import Rows, merge_pairs
 from assistant.settings import bundled, settings
-from assistant.template import FAMILIES, Template
+from assistant.template import Template
 
 Vocabulary = Literal["full", "compact"]
 """Which of a base model's rows a run trains with, and a release is served with."""

@@ -17,7 +17,6 @@ from assistant.gguf_merge import Progress
 from assistant.release import Release
 from assistant.sampling import Sampling
 from assistant.template import Template
-from assistant.vocabulary import with_vocabulary
 from serve.chat import Chat
 from serve.engines.base import Engine
 
@@ -52,24 +51,10 @@ def start_engine(
     if kind == "llama.cpp":
         from serve.engines.llama_cpp import LlamaCpp, merged_gguf
 
-        return LlamaCpp(merged_gguf(base, place, record, say, progress), template, context=context)
+        return LlamaCpp(merged_gguf(base, place, record, template, say, progress), context=context)
     from serve.engines.pytorch import PyTorch
 
     return PyTorch(base, place, record, template, context=context, say=say)
-
-
-def _template(place: Path, record: Release, base: Base) -> Template:
-    """The template that a release is served with: of the tokenizer in its folder, or of the compact base's.
-
-    Raises ThousandError when it is not the one that the release was trained with.
-    """
-    compact = record.vocabulary == "compact"
-    template = Template.load(base.folder if compact else place)
-    # The record has the stop token's id in the whole vocabulary; which token it is follows from the rule.
-    trained = {**record.template, "stop_id": template.stop_id} if compact else record.template
-    if template.record() != trained:
-        raise ThousandError(f"The template of release {record.name} is not the one it was trained with; train again.")
-    return template
 
 
 def open_chat(
@@ -79,14 +64,7 @@ def open_chat(
     chosen = release.current(say) if name is None else name
     place = release.path(chosen, say)
     record = release.read(place)
-    base = base_model.resolve(record.base, say)
-    if base.checksum != record.base_checksum:
-        raise ThousandError(
-            f"The release {chosen} was trained on another {record.base} than the one here (checksum); "
-            "give the one it was trained on, or train again."
-        )
-    base = with_vocabulary(base, record.vocabulary, say)
-    template = _template(place, record, base)
+    base, template = release.open_parts(place, record, say)
     started = start_engine(engine, base, place, record, template, context, say, progress)
     return Chat(started, template, name=chosen, sampling=record.sampling, record=record)
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from assistant import cli, settings
-from tests.tiny import make_tiny_base
+from tests.tiny import make_tiny_base, make_tiny_llama
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,12 @@ def real_home(shared_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
 def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a tiny, randomly initialised Gemma 3 and a tokenizer trained on a few sentences."""
     return make_tiny_base(tmp_path_factory.mktemp("tiny") / "tiny-gemma")
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny, randomly initialised Llama and a ChatML tokenizer like SmolLM2's."""
+    return make_tiny_llama(tmp_path_factory.mktemp("tiny") / "tiny-llama")
 
 
 def write_dialogues(file: Path) -> None:

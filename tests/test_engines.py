@@ -10,12 +10,10 @@ import pytest
 
 from assistant.base_model import resolve
 from assistant.dialogue import Message
-from assistant.errors import ThousandError
 from assistant.sampling import Sampling
 from assistant.template import Template
 from serve.chat import Busy, Chat, Refused
 from serve.engines.base import Delta, Finish
-from serve.engines.llama_cpp import merged_gguf
 from serve.engines.pytorch import PyTorch
 from tests.conftest import Command, short_dev
 
@@ -95,11 +93,6 @@ def test_more_turns_than_may_wait_are_refused(chat: Chat) -> None:
         chat.turn(HELLO, Sampling())
 
     asyncio.run(three_at_once())
-
-
-def test_llama_cpp_says_what_to_do_with_a_base_that_has_no_gguf(home: Path, tiny_base: Path) -> None:
-    with pytest.raises(ThousandError, match="use --engine transformers"):
-        merged_gguf(resolve(str(tiny_base)), None, None, print, lambda done, total: None)
 
 
 def test_a_release_of_another_base_is_evaluated_with_the_transformers_engine(

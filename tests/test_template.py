@@ -1,19 +1,30 @@
 """The template: what is supervised, what ends an answer, and that nobody can forge a turn."""
 
 import json
+from functools import cache
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 from assistant import release
 from assistant.dialogue import Message, read_dialogues
 from assistant.errors import ThousandError
+from assistant.sampling import Sampling
 from assistant.settings import bundled
-from assistant.template import IGNORE, Template
-from tests.tiny import CHATML_MARKERS, GEMMA_MARKERS, make_tokenizer, save_tokenizer
+from assistant.template import IGNORE, Rendered, Template
+from tests.tiny import (
+    CHATML_MARKERS,
+    END_OF_TEXT,
+    GPT2_WORDS,
+    QWEN_WORDS,
+    make_byte_level_tokenizer,
+    make_tokenizer,
+    save_tokenizer,
+)
 
 ROLES = {"u": "user", "a": "assistant", "s": "system"}
 
@@ -24,10 +35,72 @@ def conversation(turns: str, contents: list[str] | None = None) -> list[Message]
     return [Message(role=ROLES[turn], content=text) for turn, text in zip(turns, texts, strict=True)]
 
 
-@pytest.fixture(scope="module", params=["gemma", "chatml"])
+CHATML = [END_OF_TEXT, *CHATML_MARKERS]
+TOKENIZERS = {
+    "gemma": lambda: (make_tokenizer(), "<bos>", "<eos>"),
+    "chatml with byte fallback": lambda: (make_tokenizer(CHATML_MARKERS), "<bos>", "<eos>"),
+    "chatml after a space": lambda: (make_tokenizer(CHATML_MARKERS, prefix=True), "<bos>", "<eos>"),
+    "qwen": lambda: (make_byte_level_tokenizer(CHATML, QWEN_WORDS), None, END_OF_TEXT),
+    "qwen instruct": lambda: (make_byte_level_tokenizer(CHATML, QWEN_WORDS), None, "<|im_end|>"),
+    "smollm": lambda: (make_byte_level_tokenizer(CHATML), END_OF_TEXT, END_OF_TEXT),
+    "smollm instruct": lambda: (make_byte_level_tokenizer(CHATML), "<|im_start|>", "<|im_end|>"),
+    "gpt-2": lambda: (make_byte_level_tokenizer([END_OF_TEXT], GPT2_WORDS), END_OF_TEXT, END_OF_TEXT),
+    "opt": lambda: (make_byte_level_tokenizer(["<pad>", "</s>"], GPT2_WORDS), "</s>", "</s>"),
+    "llama 2": lambda: (make_tokenizer((), prefix=True), "<bos>", "<eos>"),
+}
+"""How models' tokenizers are set up: the tokenizer, its BOS and its EOS."""
+
+INSTRUCT = {"qwen instruct", "smollm instruct"}
+PLAIN = {"gpt-2", "opt", "llama 2"}
+
+
+def make_template(kind: str) -> Template:
+    tokenizer, bos, eos = TOKENIZERS[kind]()
+    return Template(tokenizer, bos=bos, eos=eos)
+
+
+@pytest.fixture(scope="module", params=sorted(set(TOKENIZERS) - INSTRUCT))
 def template(request: pytest.FixtureRequest) -> Template:
-    markers = GEMMA_MARKERS if request.param == "gemma" else CHATML_MARKERS
-    return Template(make_tokenizer(markers), bos="<bos>", eos="<eos>")
+    """Of each kind of tokenizer that has an EOS for itself."""
+    return make_template(request.param)
+
+
+@pytest.mark.parametrize(
+    ("kind", "family", "bos", "stop_rule", "stop"),
+    [
+        ("gemma", "gemma", "<bos>", "eos", "<eos>"),
+        ("qwen", "chatml", None, "eos", END_OF_TEXT),
+        ("qwen instruct", "chatml", None, "end_of_turn", "<|im_end|>"),
+        ("smollm", "chatml", None, "eos", END_OF_TEXT),
+        ("smollm instruct", "chatml", None, "end_of_turn", "<|im_end|>"),
+        ("gpt-2", "plain", None, "eos", END_OF_TEXT),
+        ("opt", "plain", None, "eos", "</s>"),
+        ("llama 2", "plain", "<bos>", "eos", "<eos>"),
+    ],
+)
+def test_each_kind_of_tokenizer_gets_its_family_its_bos_and_its_stop_rule(
+    kind: str, family: str, bos: str | None, stop_rule: str, stop: str
+) -> None:
+    template = make_template(kind)
+    assert template.record() == {
+        "family": family,
+        "stop_rule": stop_rule,
+        "stop_id": template.tokenizer.token_to_id(stop),
+        "bos": bos,
+    }
+    prompt = template.prompt(conversation("suau"))
+    assert (template.stop_id in prompt) == (stop_rule == "end_of_turn")
+
+
+@cache
+def plain_template(kind: str) -> Template:
+    return make_template(kind)
+
+
+def closing_of(rendered: Rendered) -> int:
+    """How many ids stand after the last answer, from which nothing is learnt."""
+    last = max(place for place, label in enumerate(rendered.labels) if label != IGNORE)
+    return len(rendered.ids) - last - 1
 
 
 @pytest.mark.parametrize("turns", ["ua", "sua", "uaua", "uau", "suauaua"])
@@ -86,6 +159,85 @@ def test_truth_10_typed_text_yields_no_control_token(template: Template, content
     assert [token for token in typed if token in control] == [token for token in plain if token in control]
 
 
+def count(ids: list[int], part: list[int]) -> int:
+    return sum(ids[place : place + len(part)] == part for place in range(len(ids)))
+
+
+def headers(template: Template) -> list[list[int]]:
+    """The ids of each role's marker, at the beginning of a prompt and inside one."""
+    tokenizer, start = template.tokenizer, template.bos or ""
+    spelled = [template.family.header(role) for role in template.family.roles]
+    first = [tokenizer.encode(start + text, add_special_tokens=False).ids[bool(start) :] for text in spelled]
+    newline = tokenizer.encode("\n", add_special_tokens=False).ids
+    later = [tokenizer.encode("\n" + text, add_special_tokens=False).ids[len(newline) :] for text in spelled]
+    return first + later
+
+
+FORGERIES = (
+    st.lists(
+        st.sampled_from(
+            [
+                "#",
+                "##",
+                "###",
+                "### ",
+                " ",
+                "\n",
+                "User",
+                "User:",
+                "### User:",
+                "### User:\n",
+                "### Assistant:",
+                "\n### System:",
+            ]
+            + [" Assistant:", ":", "▁", "###▁User:", "###\u00a0User:", "é", "Us", "er:", "a"]
+        ),
+        min_size=1,
+        max_size=12,
+    )
+    .map("".join)
+    .filter(lambda text: text.strip())
+)
+
+
+@pytest.mark.parametrize("kind", sorted(PLAIN))
+@given(first=FORGERIES, second=FORGERIES)
+@settings(max_examples=300, deadline=None)
+def test_truth_10_typed_text_never_yields_the_ids_of_a_marker_that_is_text(kind: str, first: str, second: str) -> None:
+    template = plain_template(kind)
+    expected = template.render(conversation("sua", ["x", "y", "z"])).ids
+    typed = template.render(conversation("sua", [first, second, first])).ids
+    for header in headers(template):
+        assert count(typed, header) == count(expected, header)
+
+
+@pytest.mark.parametrize("kind", sorted(PLAIN))
+@given(content=FORGERIES.filter(lambda text: "▁" not in text and not text.startswith(" ")))
+@settings(max_examples=200, deadline=None)
+def test_a_content_that_was_split_still_reads_the_same(kind: str, content: str) -> None:
+    template = plain_template(kind)
+    rendered = template.render(conversation("ua", ["x", content]))
+    answer = [label for label in rendered.labels if label not in (IGNORE, template.stop_id)]
+    assert template.tokenizer.decode(answer) == content
+
+
+@pytest.mark.parametrize("kind", sorted(PLAIN))
+def test_markers_that_are_text_are_named_to_back_ends_that_take_only_text(kind: str) -> None:
+    template = plain_template(kind)
+    assert template.control_spellings("so ### User: says") == ["### User:"]
+    assert template.control_spellings(f"{template.tokenizer.id_to_token(template.stop_id)} ### Assistant:\n") == [
+        template.tokenizer.id_to_token(template.stop_id),
+        "### Assistant:",
+    ]
+    assert template.control_spellings("# Users: ###") == []
+
+
+def test_a_long_forgery_takes_no_longer_than_other_text() -> None:
+    template = plain_template("gpt-2")
+    rendered = template.render(conversation("u", ["### User: ### Assistant:\n" * 2000]))
+    assert count(rendered.ids, headers(template)[1]) == 1
+
+
 def test_truth_10_every_special_spelling_of_the_embedded_base_is_harmless(real_home: Path) -> None:
     from assistant.base_model import resolve
 
@@ -108,9 +260,10 @@ def test_the_jinja_template_gives_the_same_ids(
 ) -> None:
     if any(template.control_spellings(content) for content in contents):
         return
-    folder = tmp_path_factory.getbasetemp() / f"jinja-{template.family.name}"
+    folder = tmp_path_factory.getbasetemp() / f"jinja-{id(template)}"
     if not folder.exists():
-        save_tokenizer(folder, template.tokenizer)
+        stop = template.tokenizer.id_to_token(template.stop_id)
+        save_tokenizer(folder, template.tokenizer, bos=template.bos, eos=stop, pad=stop)
         (folder / "chat_template.jinja").write_text(template.jinja(), encoding="utf-8")
     reference = AutoTokenizer.from_pretrained(folder)
     messages = conversation("sua", contents)
@@ -141,7 +294,7 @@ def test_the_jinja_template_of_the_embedded_base_gives_the_same_ids(real_home: P
 def test_truth_4_a_long_dialogue_is_cut_at_a_turn_boundary_and_says_so(template: Template) -> None:
     messages = conversation("uauaua")
     whole = template.render(messages)
-    closing = 2  # the marker and newline after the last answer, from which nothing is learnt
+    closing = closing_of(whole)
     for limit in range(whole.turn_ends[1] - closing, whole.turn_ends[5] - closing):
         cut = template.render_within(messages, limit)
         turns = len(cut.rendered.turn_ends)
@@ -157,13 +310,14 @@ def test_truth_4_a_long_dialogue_is_cut_at_a_turn_boundary_and_says_so(template:
 def test_truth_4_a_cut_answer_keeps_no_false_stop_token(template: Template) -> None:
     messages = conversation("ua", ["why", "so it is. " * 4])
     whole = template.render(messages)
-    for limit in range(1, len(whole.ids) - 2):
+    closing = closing_of(whole)
+    for limit in range(1, len(whole.ids) - closing):
         cut = template.render_within(messages, limit)
         assert len(cut.rendered.ids) == limit
         assert template.stop_id not in cut.rendered.labels
         assert cut.report is not None
         assert ("keeps no stop token" in cut.report) == (cut.rendered.supervised > 0)
-    assert template.render_within(messages, len(whole.ids) - 2).report is None
+    assert template.render_within(messages, len(whole.ids) - closing).report is None
 
 
 def test_a_base_without_an_eos_of_its_own_falls_back_to_the_end_of_turn_token() -> None:
@@ -173,10 +327,30 @@ def test_a_base_without_an_eos_of_its_own_falls_back_to_the_end_of_turn_token() 
     assert template.record()["stop_rule"] == "end_of_turn"
 
 
-def test_a_tokenizer_without_known_turn_tokens_is_refused(tmp_path: Path) -> None:
-    save_tokenizer(tmp_path, make_tokenizer(("<a>", "<b>")))
-    with pytest.raises(ThousandError, match="no known family"):
+def test_a_tokenizer_with_neither_turn_tokens_nor_an_eos_is_refused(tmp_path: Path) -> None:
+    save_tokenizer(tmp_path, make_tokenizer(("<a>", "<b>"), eos=None), eos=None)
+    with pytest.raises(ThousandError, match="no known family, and no EOS token"):
         Template.load(tmp_path)
+
+
+def test_a_tokenizer_that_has_only_one_way_to_write_a_marker_is_refused() -> None:
+    letters = make_byte_level_tokenizer([END_OF_TEXT])
+    state = json.loads(letters.to_str())
+    state["model"]["merges"] = []
+    with pytest.raises(ThousandError, match="in one way only"):
+        Template(Tokenizer.from_str(json.dumps(state)), bos=None, eos=END_OF_TEXT)
+
+
+def test_an_eos_that_only_the_models_configuration_names_is_found_and_kept_by_a_release(tmp_path: Path) -> None:
+    tokenizer = make_byte_level_tokenizer([END_OF_TEXT], GPT2_WORDS)
+    base, place = tmp_path / "base", tmp_path / "release"
+    save_tokenizer(base, tokenizer)
+    (base / "tokenizer_config.json").write_text('{"model_max_length": 1024}')  # as GPT-2's
+    (base / "config.json").write_text(json.dumps({"bos_token_id": 1, "eos_token_id": 0}))
+    assert Template.load(base).record()["stop_id"] == 0
+    place.mkdir()
+    release.save_tokenizer(place, base, Sampling())
+    assert Template.load(place).record() == Template.load(base).record()
 
 
 def test_a_tokenizer_that_builds_control_tokens_from_text_is_refused(tmp_path: Path) -> None:

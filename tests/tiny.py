@@ -1,11 +1,12 @@
-"""A tiny real model, built on the spot: two layers, a few hundred tokens, random weights."""
+"""Tiny real models, built on the spot: two or three layers, a few hundred tokens, random weights."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM
 
 TEXT = [
     "Why is the sky blue? Because air scatters short waves more than long ones.",
@@ -17,35 +18,83 @@ GEMMA_MARKERS = ("<start_of_turn>", "<end_of_turn>")
 CHATML_MARKERS = ("<|im_start|>", "<|im_end|>")
 
 
-def make_tokenizer(markers: tuple[str, str] = GEMMA_MARKERS, eos: str | None = "<eos>") -> Tokenizer:
-    """A byte-fallback BPE tokenizer like Gemma's, with its control tokens and a `[multimodal]` that is not flagged special."""
+def make_tokenizer(
+    markers: Sequence[str] = GEMMA_MARKERS, eos: str | None = "<eos>", *, prefix: bool = False
+) -> Tokenizer:
+    """A byte-fallback BPE tokenizer like Gemma's, with its control tokens and a `[multimodal]` that is not flagged special.
+
+    With `prefix` it is like Llama 2's: a space is put before every text, no token joins a newline with other text, and
+    no added token is ordinary text.
+    """
     control = ["<pad>", *([eos] if eos else []), "<bos>", "<unk>", *markers]
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
     tokenizer.normalizer = normalizers.Replace(" ", "▁")
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(
+        "\n" if prefix else " ", "isolated" if prefix else "merged_with_previous"
+    )
     tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
     octets = [f"<0x{byte:02X}>" for byte in range(256)]
     trainer = trainers.BpeTrainer(vocab_size=480, special_tokens=[*control, *octets], show_progress=False)
     tokenizer.train_from_iterator(TEXT, trainer)
     state = json.loads(tokenizer.to_str())
     state["added_tokens"] = [token for token in state["added_tokens"] if token["content"] in control]
+    if prefix:
+        state["normalizer"] = {
+            "type": "Sequence",
+            "normalizers": [{"type": "Prepend", "prepend": "▁"}, state["normalizer"]],
+        }
+        state["pre_tokenizer"] = None
+        state["decoder"]["decoders"].append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
+        return Tokenizer.from_str(json.dumps(state))
     tokenizer = Tokenizer.from_str(json.dumps(state))
     plain = ["[multimodal]", "<table>", "\n", "\n\n"]
     tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in plain])
     return tokenizer
 
 
-def save_tokenizer(folder: Path, tokenizer: Tokenizer, eos: str | None = "<eos>") -> None:
+SMOLLM_WORDS = pre_tokenizers.Sequence([pre_tokenizers.Digits(True), pre_tokenizers.ByteLevel(add_prefix_space=False)])
+
+
+def _words_like_qwen(digits: str) -> pre_tokenizers.PreTokenizer:
+    pattern = (
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|" + digits + r"| ?[^\s\p{L}\p{N}]+[\r\n]*"
+        r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+    )
+    split = pre_tokenizers.Split(Regex(pattern), "isolated")
+    return pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+
+
+QWEN_WORDS = _words_like_qwen(r"\p{N}")
+LLAMA3_WORDS = _words_like_qwen(r"\p{N}{1,3}")
+GPT2_WORDS = pre_tokenizers.ByteLevel(add_prefix_space=False)
+
+
+def make_byte_level_tokenizer(control: Sequence[str], words: pre_tokenizers.PreTokenizer = SMOLLM_WORDS) -> Tokenizer:
+    """A byte-level BPE tokenizer as SmolLM, Qwen and GPT-2 have, with these control tokens first."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = words
+    tokenizer.decoder = decoders.ByteLevel()
+    letters = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=list(control), initial_alphabet=letters, show_progress=False
+    )
+    tokenizer.train_from_iterator([*TEXT, "### User:\n### Assistant:\n### System:\n"] * 2, trainer)
+    return tokenizer
+
+
+def save_tokenizer(
+    folder: Path,
+    tokenizer: Tokenizer,
+    eos: str | None = "<eos>",
+    bos: str | None = "<bos>",
+    pad: str = "<pad>",
+) -> None:
     """tokenizer.json and tokenizer_config.json, as transformers writes them."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
-    config = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": "<bos>",
-        "eos_token": eos,
-        "pad_token": "<pad>",
-        "unk_token": "<unk>",
-    }
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": bos, "eos_token": eos, "pad_token": pad}
+    if tokenizer.token_to_id("<unk>") is not None:
+        config["unk_token"] = "<unk>"
     (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
 
 
@@ -70,4 +119,28 @@ def make_tiny_base(folder: Path) -> Path:
         pad_token_id=tokenizer.token_to_id("<pad>"),
     )
     Gemma3ForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+END_OF_TEXT = "<|endoftext|>"
+
+
+def make_tiny_llama(folder: Path) -> Path:
+    """A tiny Llama with SmolLM2's tokenizer: byte-level BPE, ChatML's markers reserved, one token both BOS and EOS."""
+    tokenizer = make_byte_level_tokenizer([END_OF_TEXT, *CHATML_MARKERS])
+    save_tokenizer(folder, tokenizer, bos=END_OF_TEXT, eos=END_OF_TEXT, pad=END_OF_TEXT)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.token_to_id(END_OF_TEXT),
+        eos_token_id=tokenizer.token_to_id(END_OF_TEXT),
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
     return folder

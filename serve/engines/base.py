@@ -74,9 +74,9 @@ class TokenText:
 
     def push(self, token: int) -> str:
         """The text that has become certain with this token."""
-        byte = self._byte_of.get(token)
-        if byte is not None:
-            return self._waiting() + self._utf8.decode(bytes([byte]))
+        octets = self._byte_of.get(token)
+        if octets is not None:
+            return self._waiting() + self._utf8.decode(octets)
         broken = self._utf8.decode(b"", final=True)
         self._ids.append(token)
         text: str = self._stream.step(self._tokenizer, token) or ""

@@ -18,15 +18,17 @@ from pathlib import Path
 import httpx
 from filelock import FileLock
 
-from assistant import base_model, gguf_merge, release
+from assistant import base_model, release
 from assistant.base_model import Base
 from assistant.errors import ThousandError
 from assistant.files import atomic_path
+from assistant.gguf_merge import Progress
+from assistant.gguf_write import write_gguf
 from assistant.release import Release
 from assistant.sampling import Sampling
 from assistant.settings import settings
 from assistant.template import Template
-from serve.engines.base import Delta, EngineError, Finish, FinishReason, TokenText
+from serve.engines.base import Delta, EngineError, Finish, FinishReason
 
 
 def _load_openmp() -> None:
@@ -52,28 +54,33 @@ BATCH = 256
 
 
 def merged_gguf(
-    base: Base, place: Path | None, record: Release | None, say: base_model.Say, progress: gguf_merge.Progress
+    base: Base,
+    place: Path | None,
+    record: Release | None,
+    template: Template,
+    say: base_model.Say,
+    progress: Progress = lambda done, total: None,
 ) -> Path:
     """The GGUF file of a release (or of the plain base model, with no release), made on first use.
 
-    Raises ThousandError when the base has no GGUF file, or the disk is full.
+    Raises ThousandError when the base model's architecture cannot be written as GGUF, or the disk is full.
     """
-    if base.gguf is None:
-        raise ThousandError(
-            f"The base model {base.name} has no GGUF file, which the llama.cpp engine needs; use --engine transformers."
-        )
     if place is None or record is None:
-        return base.gguf
-    release.adapter_matches(place, record)
-    key = hashlib.sha256(f"{base.checksum} {record.adapter_sha256} q8_0 1".encode()).hexdigest()[:24]
-    target = settings().home / "merged" / f"{record.name}-{key}.gguf"
+        if base.gguf is not None:
+            return base.gguf
+        name, key = "base", base.checksum
+    else:
+        release.adapter_matches(place, record)
+        name, key = record.name, f"{base.checksum} {record.adapter_sha256}"
+    digest = hashlib.sha256(f"{key} {template.jinja()} {template.stop_id} q8_0 2".encode()).hexdigest()[:24]
+    target = settings().home / "merged" / f"{name}-{digest}.gguf"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(target.with_suffix(".lock")):
             if not target.exists():
-                say(f"Merging {record.name} into one GGUF file (once)")
+                say(f"Making one GGUF file of {base.name if record is None else record.name} (once)")
                 with atomic_path(target) as temporary:
-                    gguf_merge.merge(base.gguf, place, temporary, progress)
+                    write_gguf(base, place, template, temporary, progress)
     except OSError as error:
         raise base_model.disk_error(error, settings().home) from error
     return target
@@ -84,15 +91,12 @@ class LlamaCpp:
 
     name = "llama.cpp"
 
-    def __init__(
-        self, gguf: Path, template: Template, *, context: int = 4096, slots: int = 4, threads: int | None = None
-    ) -> None:
+    def __init__(self, gguf: Path, *, context: int = 4096, slots: int = 4, threads: int | None = None) -> None:
         """Load the model: `slots` answers at a time, each with `context` tokens.
 
         Raises ThousandError when llama.cpp cannot load it.
         """
         self.context = context
-        self._template = template
         self._folder = Path(tempfile.mkdtemp(prefix="thousand-"))
         socket = self._folder / "engine.sock"
         parameters = xllamacpp.CommonParams()
@@ -146,13 +150,15 @@ class LlamaCpp:
             if sampling.seed is not None
             else int.from_bytes(os.urandom(4), "little") % (2**32 - 1),
             "stream": True,
-            "return_tokens": True,
             "cache_prompt": True,
         }
 
     async def stream(self, prompt: Sequence[int], sampling: Sampling) -> AsyncIterator[Delta | Finish]:
-        """See Engine. Raises EngineError when llama.cpp refuses or fails."""
-        text = TokenText(self._template)
+        """See Engine. Raises EngineError when llama.cpp refuses or fails.
+
+        Its text is taken, not its tokens: of a character that several tokens make, it reports the last token only.
+        """
+        told = 0
         try:
             async with self._client.stream("POST", "/completion", json=self._request(prompt, sampling)) as response:
                 if response.status_code != 200:
@@ -160,12 +166,14 @@ class LlamaCpp:
                         f"llama.cpp answered {response.status_code}: {(await response.aread()).decode(errors='replace')[:500]}"
                     )
                 async for event in _events(response):
+                    held_back, told = event["tokens_predicted"] - told, event["tokens_predicted"]
                     if event["stop"]:
-                        yield Delta(text.finish(), 0)
+                        if held_back:  # of a character that was never completed
+                            yield Delta("\ufffd", held_back)
                         reason: FinishReason = "length" if event["stop_type"] == "limit" else "stop"
                         yield Finish(reason, event["timings"].get("cache_n", 0))
                         return
-                    yield Delta("".join(text.push(token) for token in event["tokens"]), len(event["tokens"]))
+                    yield Delta(event["content"], held_back)
         except httpx.HTTPError as error:
             raise EngineError(f"llama.cpp went away: {error}") from error
         raise EngineError("llama.cpp ended its stream without a finish")
