@@ -41,7 +41,7 @@ language: en
 # {record.name}
 
 A chat assistant made with [Thousand](https://pypi.org/project/thousand-assistant/) {record.version}, {record.created:%Y-%m-%d}:
-`{base}` fine-tuned with LoRA on {dialogues} dialogues, loss on the assistant's tokens only.
+`{base}` fine-tuned ({record.method}) on {dialogues} dialogues, loss on the assistant's tokens only.
 
 It has the manner of an assistant, and the knowledge of its base model: it can be wrong about facts, and should not be
 relied on for medical, legal or money matters.

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
@@ -24,11 +24,12 @@ from assistant.files import atomic_folder, sha256, write_text
 from assistant.model_card import model_card
 from assistant.sampling import Sampling
 from assistant.settings import bundled, settings
-from assistant.template import SPECIAL, Template, special_token
+from assistant.template import SPECIAL, StopRule, Template, special_token
 from assistant.vocabulary import Vocabulary, with_vocabulary
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 ADAPTER = "adapter_model.safetensors"
+WHOLE_MODEL = "model.safetensors"
 RECORD = "release.json"
 
 
@@ -56,6 +57,8 @@ class Release(BaseModel):
     base: str
     base_checksum: str
     vocabulary: Vocabulary = "full"
+    method: Literal["lora", "full"] = "lora"
+    """An adapter for the base, or a whole model that needs no base."""
     """What it was trained with and is served with. The tokenizer in its folder, and so `template`, is the whole one in either
     case: other tools load the adapter on the whole base."""
     template: dict[str, Any]
@@ -70,6 +73,7 @@ class Release(BaseModel):
     chosen_step: int | None = None
     """The optimizer step whose weights these are."""
     adapter_sha256: str
+    """Of the adapter, or of the whole model's weights."""
     sampling: Sampling = Sampling()
     scores: dict[str, Any] = {}
 
@@ -128,9 +132,9 @@ def names() -> list[str]:
     return [release.name for release in sorted(found, key=lambda release: (release.created, release.name))]
 
 
-def save_tokenizer(place: Path, tokenizer_folder: Path, sampling: Sampling) -> Template:
-    """Put into a release's folder what plain transformers needs to talk with it: tokenizer, Jinja template, generation defaults."""
-    template = Template.load(tokenizer_folder)
+def save_tokenizer(place: Path, tokenizer_folder: Path, sampling: Sampling, stop: StopRule) -> Template:
+    """Put into a folder what plain transformers needs to talk with a release: tokenizer, Jinja template, generation defaults."""
+    template = Template.load(tokenizer_folder, stop)
     for file in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(tokenizer_folder / file, place / file)
     config = json.loads((place / "tokenizer_config.json").read_text(encoding="utf-8"))
@@ -161,7 +165,7 @@ def _install(source: Path, say: Say) -> None:
     with atomic_folder(folder() / release.name) as temporary:
         for file in source.iterdir():
             shutil.copyfile(file, temporary / file.name)
-        save_tokenizer(temporary, base.folder, release.sampling)
+        save_tokenizer(temporary, base.folder, release.sampling, release.template["stop_rule"])
 
 
 def bundled_names() -> list[str]:
@@ -259,30 +263,49 @@ def rollback() -> str:
         return history[-1]
 
 
-def adapter_matches(place: Path, release: Release) -> None:
-    """Raises ThousandError when a release's adapter is not the one that its record names."""
-    if not (place / ADAPTER).exists() or sha256(place / ADAPTER) != release.adapter_sha256:
+def weights_file(release: Release) -> str:
+    """The name of the file in a release's folder that holds what was learnt."""
+    return ADAPTER if release.method == "lora" else WHOLE_MODEL
+
+
+def adapter_of(place: Path, release: Release) -> Path | None:
+    """The folder of a release's adapter, None for a release that is a whole model.
+
+    Raises ThousandError when its weights are not those that its record names.
+    """
+    file = place / weights_file(release)
+    if not file.exists() or sha256(file) != release.adapter_sha256:
         raise ThousandError(
-            f"The adapter of release {release.name} is missing or damaged (checksum); install it again, or: thousand releases rollback"
+            f"The weights of release {release.name} are missing or damaged (checksum); install it again, or: thousand releases rollback"
         )
+    return place if release.method == "lora" else None
 
 
 def open_parts(place: Path, release: Release, say: Say = base_model.quiet) -> tuple[Base, Template]:
     """The base model and the template that a release is served with: with its compact vocabulary, if it has one.
 
-    Raises ThousandError when either is not what it was trained with.
+    A release that is a whole model is its own base. Raises ThousandError when either is not what it was trained with.
     """
+    stop = release.template["stop_rule"]
+    if release.method == "full":
+        base, template = Base(release.name, release.adapter_sha256, None, place), Template.load(place, stop)
+        trained = release.template
+    else:
+        base = with_vocabulary(_resolved(release, say), release.vocabulary, say)
+        compact = release.vocabulary == "compact"
+        template = Template.load(base.folder if compact else place, stop)
+        # The record has the stop token's id in the whole vocabulary; which token it is follows from the rule.
+        trained = {**release.template, "stop_id": template.stop_id} if compact else release.template
+    if template.record() != trained:
+        raise ThousandError(f"The template of release {release.name} is not the one it was trained with; train again.")
+    return base, template
+
+
+def _resolved(release: Release, say: Say) -> Base:
     base = base_model.resolve(release.base, say)
     if base.checksum != release.base_checksum:
         raise ThousandError(
             f"The release {release.name} was trained on another {release.base} than the one here (checksum); "
             "give the one it was trained on, or train again."
         )
-    base = with_vocabulary(base, release.vocabulary, say)
-    compact = release.vocabulary == "compact"
-    template = Template.load(base.folder if compact else place)
-    # The record has the stop token's id in the whole vocabulary; which token it is follows from the rule.
-    trained = {**release.template, "stop_id": template.stop_id} if compact else release.template
-    if template.record() != trained:
-        raise ThousandError(f"The template of release {release.name} is not the one it was trained with; train again.")
-    return base, template
+    return base

@@ -66,6 +66,9 @@ def _token_text(value: Any) -> str | None:
     return value.get("content") if isinstance(value, dict) else value
 
 
+StopRule = Literal["eos", "end_of_turn"]
+"""What the last label of an answer is: the base's own EOS, or the paper's separate end-of-turn token."""
+
 Special = Literal["bos", "eos"]
 SPECIAL: tuple[Special, ...] = ("bos", "eos")
 
@@ -89,8 +92,10 @@ def special_token(folder: Path, kind: Special, tokenizer: Tokenizer) -> str | No
 class Template:
     """Messages to ids for one tokenizer. Build it with `Template.load(folder)`."""
 
-    def __init__(self, tokenizer: Tokenizer, *, bos: str | None, eos: str | None) -> None:
-        """Raises ThousandError when turns could be forged, or when no token is left that can end an answer.
+    def __init__(self, tokenizer: Tokenizer, *, bos: str | None, eos: str | None, stop: StopRule = "eos") -> None:
+        """With `stop="end_of_turn"` answers end with the family's end-of-turn token even where the base has an EOS.
+
+        Raises ThousandError when turns could be forged, or when no token is left that can end an answer.
 
         An EOS that is a turn token of the family (instruct models) stands in every prompt, so that the end-of-turn
         token is the stop label. An EOS that is the BOS too (SmolLM2, OPT, GPT-2) is the stop label, and no prompt
@@ -104,6 +109,8 @@ class Template:
         self.family = family_of(self.control)
         turn_tokens = (self.family.open, self.family.close)
         own_eos = eos if eos in self.control and eos not in turn_tokens else None
+        if stop == "end_of_turn" and self.family is not PLAIN:
+            own_eos = None
         if own_eos is None and self.family is PLAIN:
             known = ", ".join(f"{family.name} ({family.open})" for family in FAMILIES)
             raise ThousandError(
@@ -111,7 +118,7 @@ class Template:
                 f"an answer in the plain one; known are {known}. Choose another base model."
             )
         self.bos = bos if bos in self.control and bos not in (eos, *turn_tokens) else None
-        self.stop_rule: Literal["eos", "end_of_turn"] = "eos" if own_eos else "end_of_turn"
+        self.stop_rule: StopRule = "eos" if own_eos else "end_of_turn"
         self.stop_id = self.control[own_eos or self.family.close]
         self.byte_of = token_bytes(tokenizer)
         self._start = [self.control[self.bos]] if self.bos else []
@@ -147,7 +154,7 @@ class Template:
         return self._encode_markers((self.bos or "") + text)[len(self._start) :]
 
     @classmethod
-    def load(cls, folder: Path) -> "Template":
+    def load(cls, folder: Path, stop: StopRule = "eos") -> "Template":
         """The template of the tokenizer saved in `folder` (tokenizer.json and tokenizer_config.json).
 
         Raises ThousandError when there is none, or when it cannot be used.
@@ -160,7 +167,8 @@ class Template:
             tokenizer = Tokenizer.from_file(str(file))
         except Exception as error:  # the library raises bare Exception
             raise ThousandError(f"{file} cannot be read as a tokenizer: {error}") from None
-        return cls(tokenizer, bos=special_token(folder, "bos", tokenizer), eos=special_token(folder, "eos", tokenizer))
+        bos, eos = (special_token(folder, kind, tokenizer) for kind in SPECIAL)
+        return cls(tokenizer, bos=bos, eos=eos, stop=stop)
 
     def control_spellings(self, text: str) -> list[str]:
         """The control tokens and markers that `text` holds: what a back end that takes only text must refuse."""

@@ -1,6 +1,7 @@
 """A second architecture all the way (a tiny Llama with ChatML): training, release, both engines, and every export, loaded by what it is for."""
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -43,7 +44,7 @@ GREEDY = Sampling(temperature=0, top_p=1, repetition_penalty=1, max_tokens=60)
 def home_at(place: Path) -> Iterator[pytest.MonkeyPatch]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("THOUSAND_HOME", str(place))
-        patch.setattr("train.fit.fast_dtype", lambda: torch.float32)
+        patch.setattr("train.run.fast_dtype", lambda: torch.float32)
         settings.settings.cache_clear()
         yield patch
     settings.settings.cache_clear()
@@ -63,15 +64,19 @@ def trained_home(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = place / "answers.jsonl"
     pairs = [[{"role": "user", "content": q}, {"role": "assistant", "content": a}] for q, a in ANSWERS.items()]
     data.write_text("".join(json.dumps({"messages": pair}) + "\n" for pair in pairs))
-    changes = ["epochs=70", "learning_rate=1e-2", "dialogues_per_step=4", "lora_rank=32"]
-    options = [option for change in changes for option in ("--set", change)]
+    common = ["epochs=70", "dialogues_per_step=4", "checkpoint_steps=1000", "dev_tokens=16"]
+    recipes = {
+        "tiny": ["learning_rate=1e-2", "lora_rank=32"],
+        "tiny-full": ["learning_rate=1e-2", "method=full"],
+    }
     with home_at(place) as patch:
-        patch.setattr(
-            sys, "argv", ["thousand", "train", "--base", str(base), "--data", str(data), "--name", "tiny", *options]
-        )
-        with pytest.raises(SystemExit) as done:
-            cli.main()
-    assert done.value.code == 0
+        for name, changes in recipes.items():
+            options = [option for change in common + changes for option in ("--set", change)]
+            chosen = ["--base", str(base), "--data", str(data), "--dev", str(data), "--name", name]
+            patch.setattr(sys, "argv", ["thousand", "train", *chosen, *options])
+            with contextlib.suppress(SystemExit):
+                cli.main()
+            assert (place / "releases" / name / "release.json").exists()
     return place
 
 
@@ -94,9 +99,10 @@ def answers_of(chat: Chat) -> dict[str, str]:
     return asyncio.run(ask())
 
 
+@pytest.mark.parametrize("name", ["tiny", "tiny-full"])
 @pytest.mark.parametrize("engine", ["transformers", "llama.cpp"])
-def test_the_answers_that_were_taught_come_from_both_engines(home: Path, engine: EngineName) -> None:
-    chat = open_chat("tiny", engine=engine, context=128, say=print)
+def test_the_answers_that_were_taught_come_from_both_engines(home: Path, engine: EngineName, name: str) -> None:
+    chat = open_chat(name, engine=engine, context=128, say=print)
     assert chat.engine.name == engine
     assert answers_of(chat) == ANSWERS
 

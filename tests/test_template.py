@@ -349,7 +349,7 @@ def test_an_eos_that_only_the_models_configuration_names_is_found_and_kept_by_a_
     (base / "config.json").write_text(json.dumps({"bos_token_id": 1, "eos_token_id": 0}))
     assert Template.load(base).record()["stop_id"] == 0
     place.mkdir()
-    release.save_tokenizer(place, base, Sampling())
+    release.save_tokenizer(place, base, Sampling(), "eos")
     assert Template.load(place).record() == Template.load(base).record()
 
 

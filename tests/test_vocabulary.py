@@ -28,7 +28,7 @@ from assistant.vocabulary import always_kept, compact, fingerprint, kept_rows
 from serve.chat import Chat
 from serve.engines.base import TokenText
 from serve.start import open_chat
-from tests.conftest import Command
+from tests.conftest import Command, short_dev
 
 KEPT = "why is the sky blue air scatters question answer so it of and to in that 0 1 2 3 user model system\n"
 
@@ -186,7 +186,7 @@ def test_a_compact_release_says_what_the_whole_model_says_among_the_kept_tokens(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(vocabulary, "bundled", lambda name: choices)
-    trained = ["--name", "tiny", "--set", "epochs=4", "--set", "learning_rate=1e-2"]
+    trained = ["--name", "tiny", *short_dev(dialogues_file), "--set", "epochs=4", "--set", "learning_rate=1e-2"]
     result = thousand("train", "--base", whole.folder, "--data", dialogues_file, *trained)
     assert result.code == 0, result.err
     place = release.path("tiny")

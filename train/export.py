@@ -32,6 +32,8 @@ class _Opened:
     """A release with all that it takes to write it elsewhere."""
 
     place: Path
+    adapter: Path | None
+    """None for a release that is a whole model."""
     record: Release
     base: Base
     template: Template
@@ -53,9 +55,11 @@ def export(name: str, folder: Path, to: Format, say: Say, progress: Progress = l
     if folder.exists():
         raise ThousandError(f"{folder} exists already, and an export never overwrites; give a new folder.")
     record = release.read(place)
-    release.adapter_matches(place, record)
+    adapter = release.adapter_of(place, record)
+    if adapter is None and to == "peft":
+        raise ThousandError(f"The release {name} is a whole model and has no adapter; export it with: --to safetensors")
     base, template = release.open_parts(place, record, say)
-    opened = _Opened(place, record, base, template, say, progress)
+    opened = _Opened(place, adapter, record, base, template, say, progress)
     try:
         with atomic_folder(folder) as temporary:
             _WRITERS[to](opened, temporary)
@@ -106,16 +110,18 @@ def _write_safetensors(opened: _Opened, folder: Path) -> None:
         model = AutoModelForCausalLM.from_pretrained(
             weights, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
         )
-    model = PeftModel.from_pretrained(model, opened.place).merge_and_unload().to(precision)
+    if opened.adapter is not None:
+        model = PeftModel.from_pretrained(model, opened.adapter).merge_and_unload().to(precision)
     model.config.eos_token_id = opened.template.stop_id
-    model.generation_config = GenerationConfig.from_pretrained(opened.place)
+    # Of the base as it is served: a compact vocabulary has other ids than the tokenizer beside the adapter.
+    release.save_tokenizer(folder, opened.base.folder, opened.record.sampling, opened.template.stop_rule)
+    model.generation_config = GenerationConfig.from_pretrained(folder)
     model.save_pretrained(folder)
-    _copy(opened, folder, TOKENIZER_FILES)
 
 
 def _write_gguf(opened: _Opened, folder: Path) -> None:
     target = folder / f"{opened.record.name}.gguf"
-    write_gguf(opened.base, opened.place, opened.template, target, opened.progress)
+    write_gguf(opened.base, opened.adapter, opened.template, target, opened.progress)
 
 
 def _write_ollama(opened: _Opened, folder: Path) -> None:

@@ -18,6 +18,7 @@ from assistant.base_model import Base, Say
 from assistant.dialogue import read_dialogues
 from assistant.errors import ThousandError
 from assistant.template import Template
+from assistant.vocabulary import with_vocabulary
 from train import processes
 from train.batches import Examples, Steps, checkpoints, plan, render_all
 from train.curves import read_log
@@ -41,6 +42,7 @@ class Fitted:
 
     run: Run
     base: Base
+    """As it was trained: with the compact vocabulary, if the recipe says so."""
     examples: Examples
     template: Template
     learner: Learner
@@ -105,9 +107,10 @@ def _fit(
     run: Run, base: Base, report: Callable[[Step], None], say: Say, judge: Judge | None, until: int | None
 ) -> Fitted:
     recipe = run.recipe
+    base = with_vocabulary(base, recipe.vocabulary, say)
     weights = base_model.weights_folder(base, say)
-    template = Template.load(weights)
-    if template.stop_rule == "end_of_turn":
+    template = Template.load(weights, recipe.stop)
+    if template.stop_rule != recipe.stop:
         say(f"{base.name} has no EOS of its own, so answers end with {template.family.close}")
     examples = _examples(run, template, say)
     steps = planned(run, examples)

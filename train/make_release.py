@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import assistant
-from assistant import release
+from assistant import base_model, release
 from assistant.base_model import EMBEDDED, GEMMA_NOTICE, Base
 from assistant.files import atomic_folder, sha256, write_text
 from assistant.release import DataFile, Release
@@ -24,14 +24,22 @@ def make_release(chosen: Chosen) -> Release:
     fitted = chosen.fitted
     run, sampling = fitted.run, Sampling()
     with atomic_folder(release.folder() / run.name) as place:
-        _save_adapter(fitted, place)
-        template = release.save_tokenizer(place, fitted.base.folder, sampling)
+        if run.recipe.method == "full":
+            _save_model(fitted, place)
+            tokenizer = fitted.base.folder
+        else:
+            _save_adapter(fitted, place)
+            # An adapter is for the whole base, whatever vocabulary it was trained with.
+            tokenizer = base_model.resolve(run.base).folder
+        template = release.save_tokenizer(place, tokenizer, sampling, fitted.template.stop_rule)
         record = Release(
             name=run.name,
             created=release.now(),
             version=assistant.__version__,
             base=run.base,
             base_checksum=run.base_checksum,
+            vocabulary=run.recipe.vocabulary,
+            method=run.recipe.method,
             template=template.record(),
             recipe=run.recipe.model_dump(),
             data=_data_files(fitted),
@@ -39,7 +47,7 @@ def make_release(chosen: Chosen) -> Release:
             training=fitted.measured,
             checkpoints=[scored.model_dump() for scored in chosen.candidates],
             chosen_step=chosen.scored.step,
-            adapter_sha256=sha256(place / release.ADAPTER),
+            adapter_sha256=sha256(place / (release.ADAPTER if run.recipe.method == "lora" else release.WHOLE_MODEL)),
             sampling=sampling,
         )
         release.write(place, record)
@@ -49,6 +57,14 @@ def make_release(chosen: Chosen) -> Release:
         else:
             _copy_notices(fitted.base, place)
     return record
+
+
+def _save_model(fitted: Fitted, place: Path) -> None:
+    """The whole model in bfloat16, in one file, as plain transformers loads it."""
+    model = fitted.learner.causal
+    model.config.use_cache = True
+    model.config.eos_token_id = fitted.template.stop_id
+    model.to(torch.bfloat16).save_pretrained(place, max_shard_size="1000GB")
 
 
 def _save_adapter(fitted: Fitted, place: Path) -> None:

@@ -13,6 +13,8 @@ from assistant.errors import ThousandError, validation_sentence
 from assistant.files import sha256, write_text
 from assistant.precision import fast_dtype
 from assistant.settings import settings
+from assistant.template import Template
+from assistant.vocabulary import kept_rows
 from evaluation.dev import prompts_file, read_prompts
 from evaluation.quality import reference
 from train.recipe import Recipe, changed
@@ -79,6 +81,10 @@ def begin_run(
     for prompt in read_prompts(dev):
         reference(prompt)
     found = base_model.resolve(base_model.EMBEDDED if base is None else base, say)
+    Template.load(found.folder, recipe.stop)  # a base that cannot be used is refused before anything is made
+    if recipe.vocabulary == "compact" and kept_rows(found.folder / "tokenizer.json") is None:
+        say(f"No compact vocabulary comes along for the tokenizer of {found.name}; it keeps its full one")
+        recipe = recipe.model_copy(update={"vocabulary": "full"})
     if recipe.precision == "auto":
         recipe = recipe.model_copy(update={"precision": "bfloat16" if fast_dtype() == torch.bfloat16 else "float32"})
     run = Run(

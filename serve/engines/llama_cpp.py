@@ -65,12 +65,13 @@ def merged_gguf(
 
     Raises ThousandError when the base model's architecture cannot be written as GGUF, or the disk is full.
     """
+    adapter = None
     if place is None or record is None:
         if base.gguf is not None:
             return base.gguf
         name, key = "base", base.checksum
     else:
-        release.adapter_matches(place, record)
+        adapter = release.adapter_of(place, record)
         name, key = record.name, f"{base.checksum} {record.adapter_sha256}"
     digest = hashlib.sha256(f"{key} {template.jinja()} {template.stop_id} q8_0 2".encode()).hexdigest()[:24]
     target = settings().home / "merged" / f"{name}-{digest}.gguf"
@@ -80,7 +81,7 @@ def merged_gguf(
             if not target.exists():
                 say(f"Making one GGUF file of {base.name if record is None else record.name} (once)")
                 with atomic_path(target) as temporary:
-                    write_gguf(base, place, template, temporary, progress)
+                    write_gguf(base, adapter, template, temporary, progress)
     except OSError as error:
         raise base_model.disk_error(error, settings().home) from error
     return target

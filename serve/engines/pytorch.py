@@ -72,11 +72,11 @@ class PyTorch:
             trust_remote_code=False,
             use_safetensors=True,
         )
-        if place is not None and record is not None:
+        adapter = None if place is None or record is None else release.adapter_of(place, record)
+        if adapter is not None:
             from peft import PeftModel
 
-            release.adapter_matches(place, record)
-            model = PeftModel.from_pretrained(model, place).merge_and_unload()
+            model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
         self._model = model.to(device).eval()
         self._device = device
         self.context = min(context, getattr(model.config, "max_position_embeddings", context))
