@@ -4,10 +4,10 @@ import json
 from typing import Any
 
 import gguf
+from tokenizers import decoders
 
 from assistant.errors import ThousandError
 from assistant.template import Template
-from assistant.token_bytes import has_part
 
 _QWEN2 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -76,7 +76,7 @@ def add_tokenizer(writer: gguf.GGUFWriter, template: Template, rows: int) -> Non
     tokens = [f"[PAD{row}]" for row in range(rows)]
     for text, token in vocabulary.items():
         tokens[token] = text
-    if has_part(state["decoder"], "ByteLevel"):
+    if isinstance(template.tokenizer.decoder, decoders.ByteLevel):
         writer.add_tokenizer_model("gpt2")
         writer.add_tokenizer_pre(_pre_name(state))
         writer.add_token_list(tokens)

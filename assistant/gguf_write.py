@@ -75,6 +75,9 @@ def _convert(folder: Path, adapter: Path | None, template: Template, target: Pat
     add_tokenizer(writer, template, rows)
     for key, (value, value_type) in template_metadata(template).items():
         writer.add_key_value(key, value, value_type)
+    factors = _rope_factors(config) if _has_llama3_positions(config) else None
+    if factors is not None:
+        writer.add_tensor_info("rope_freqs.weight", factors.shape, factors.dtype, factors.nbytes)
     for _, _, name, shape in plan:
         stored = _type_of(shape)
         size = gguf.quant_shape_to_byte_shape(shape, stored)
@@ -82,6 +85,8 @@ def _convert(folder: Path, adapter: Path | None, template: Template, target: Pat
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
+    if factors is not None:
+        writer.write_tensor_data(factors)
     for done, (file, name, stored_name, shape) in enumerate(plan, 1):
         weight = _weight(file, name, deltas.get(name.removesuffix(".weight")))
         data = _in_llama_cpp_order(weight, stored_name, config, kind)
@@ -138,6 +143,22 @@ def _in_llama_cpp_order(
     return weight
 
 
+def _has_llama3_positions(config: Any) -> bool:
+    return bool(config.model_type == "llama" and config.rope_parameters["rope_type"] == "llama3")
+
+
+def _rope_factors(config: Any) -> NDArray[np.float32]:
+    """By what Llama 3.1 divides each frequency of its rotary positions, (head dimension / 2)."""
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    scaled, _ = ROPE_INIT_FUNCTIONS["llama3"](config, "cpu")
+    exponents = np.arange(len(scaled), dtype=np.float64) / len(scaled)
+    factors: NDArray[np.float32] = (config.rope_parameters["rope_theta"] ** -exponents / scaled.numpy()).astype(
+        np.float32
+    )
+    return factors
+
+
 def _architecture(config: Any) -> gguf.MODEL_ARCH:
     """Raises ThousandError for a model that llama.cpp would compute otherwise than transformers does."""
     kind = _ARCHITECTURES.get(config.model_type)
@@ -149,7 +170,8 @@ def _architecture(config: Any) -> gguf.MODEL_ARCH:
     gemma = kind == gguf.MODEL_ARCH.GEMMA3
     ropes = config.rope_parameters.values() if gemma else [config.rope_parameters]
     reasons = {
-        "scaled rotary positions": any(rope["rope_type"] != "default" for rope in ropes),
+        "scaled rotary positions": not _has_llama3_positions(config)
+        and any(rope["rope_type"] != "default" for rope in ropes),
         "another activation": (config.hidden_activation if gemma else config.hidden_act)
         != ("gelu_pytorch_tanh" if gemma else "silu"),
         "a sliding window": not gemma and _window(config) is not None,

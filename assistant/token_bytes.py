@@ -1,9 +1,6 @@
 """What bytes a token stands for, where a tokenizer works on bytes."""
 
-import json
-from typing import Any
-
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, decoders
 
 
 def _byte_of_letter() -> dict[str, int]:
@@ -14,19 +11,12 @@ def _byte_of_letter() -> dict[str, int]:
     return letters | {chr(256 + place): byte for place, byte in enumerate(others)}
 
 
-def has_part(part: Any, kind: str) -> bool:
-    """Whether a part of a tokenizer's state (a normalizer, pre-tokenizer or decoder) is, or holds, one of a kind."""
-    if isinstance(part, dict):
-        return part.get("type") == kind or any(has_part(value, kind) for value in part.values())
-    return isinstance(part, list) and any(has_part(value, kind) for value in part)
-
-
-def _byte_level(tokenizer: Tokenizer, control: set[int]) -> dict[int, bytes]:
+def _byte_level(tokenizer: Tokenizer, special: set[int]) -> dict[int, bytes]:
     byte_of = _byte_of_letter()
     return {
         token: bytes(byte_of[letter] for letter in text) if all(letter in byte_of for letter in text) else text.encode()
         for text, token in tokenizer.get_vocab(with_added_tokens=True).items()
-        if token not in control
+        if token not in special
     }
 
 
@@ -36,9 +26,9 @@ def token_bytes(tokenizer: Tokenizer) -> dict[int, bytes]:
     With byte fallback (Gemma, Llama 2) these are the 256 tokens like `<0x0A>`; with byte-level BPE (GPT-2, Qwen) all
     but the special ones; else none.
     """
-    state = json.loads(tokenizer.to_str())
-    if has_part(state["decoder"], "ByteLevel"):
-        return _byte_level(tokenizer, {token["id"] for token in state["added_tokens"] if token["special"]})
+    if isinstance(tokenizer.decoder, decoders.ByteLevel):
+        added = tokenizer.get_added_tokens_decoder()
+        return _byte_level(tokenizer, {token for token, kind in added.items() if kind.special})
     letter = tokenizer.token_to_id("<0x41>")
     if letter is None or tokenizer.decode([letter]) != "A":
         return {}

@@ -57,10 +57,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def trained_home(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A THOUSAND_HOME with the release `tiny`, which knows four answers by heart."""
-    place = tmp_path_factory.mktemp("home")
+def teach(place: Path, base: Path) -> Path:
+    """Train the release `tiny` in the THOUSAND_HOME `place`, until it knows four answers by heart."""
     data = place / "answers.jsonl"
     pairs = [[{"role": "user", "content": q}, {"role": "assistant", "content": a}] for q, a in ANSWERS.items()]
     data.write_text("".join(json.dumps({"messages": pair}) + "\n" for pair in pairs))
@@ -78,6 +76,12 @@ def trained_home(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
                 cli.main()
             assert (place / "releases" / name / "release.json").exists()
     return place
+
+
+@pytest.fixture(scope="module")
+def trained_home(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A THOUSAND_HOME with the release `tiny`."""
+    return teach(tmp_path_factory.mktemp("home"), base)
 
 
 @pytest.fixture
@@ -105,6 +109,18 @@ def test_the_answers_that_were_taught_come_from_both_engines(home: Path, engine:
     chat = open_chat(name, engine=engine, context=128, say=print)
     assert chat.engine.name == engine
     assert answers_of(chat) == ANSWERS
+
+
+def test_a_base_without_turn_tokens_goes_the_same_road(thousand: Command, tmp_path: Path) -> None:
+    base = make_tiny_llama(tmp_path / "tiny-plain", markers=())
+    (base / "LICENSE").write_text("Do as you like.\n")
+    with home_at(teach(tmp_path, base)):
+        assert release.read(release.path("tiny")).template["family"] == "plain"
+        engines: tuple[EngineName, ...] = ("transformers", "llama.cpp")
+        for engine in engines:
+            assert answers_of(open_chat("tiny", engine=engine, context=128, say=print)) == ANSWERS
+        folder = exported(thousand, tmp_path / "out", "gguf")
+        assert answers_over_chat_completions(folder / "tiny.gguf") == ANSWERS
 
 
 def exported(thousand: Command, folder: Path, to: str, name: str = "tiny") -> Path:

@@ -56,6 +56,14 @@ COMMON = {
     "max_position_embeddings": 256,
     "initializer_range": 0.15,
 }
+LLAMA3_POSITIONS = {
+    "rope_type": "llama3",
+    "rope_theta": 1e4,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}
 WINDOWS = {
     "sliding_window": 16,
     "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
@@ -101,12 +109,13 @@ def ask(file: Path, path: str, bodies: list[dict[str, Any]]) -> list[Any]:
             0.05,
         ),
         (LlamaForCausalLM(LlamaConfig(**COMMON, hidden_size=64, intermediate_size=128)), 0.5),
+        (LlamaForCausalLM(LlamaConfig(**COMMON, **ODD, rope_parameters=LLAMA3_POSITIONS)), 0.05),
         (MistralForCausalLM(MistralConfig(**COMMON, **ODD, sliding_window=None)), 0.05),
         (Qwen2ForCausalLM(Qwen2Config(**COMMON, **ODD, rope_theta=1e6)), 0.05),
         (Qwen3ForCausalLM(Qwen3Config(**COMMON, **ODD, head_dim=30)), 0.05),
         (Gemma3ForCausalLM(Gemma3TextConfig(**COMMON, **ODD, **WINDOWS)), 0.05),
     ],
-    ids=["llama", "llama with biases", "llama in Q8_0", "mistral", "qwen2", "qwen3", "gemma3"],
+    ids=["llama", "llama with biases", "llama in Q8_0", "llama 3.1", "mistral", "qwen2", "qwen3", "gemma3"],
 )
 def test_llama_cpp_gives_the_next_token_the_probabilities_that_transformers_gives(
     home: Path, tmp_path: Path, kind: PreTrainedModel, tolerance: float

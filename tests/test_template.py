@@ -35,6 +35,14 @@ def conversation(turns: str, contents: list[str] | None = None) -> list[Message]
     return [Message(role=ROLES[turn], content=text) for turn, text in zip(turns, texts, strict=True)]
 
 
+def with_metaspace(tokenizer: Tokenizer) -> Tokenizer:
+    """The same tokenizer as transformers 5 builds Llama 2's: a space only before the first word of a text."""
+    state = json.loads(tokenizer.to_str())
+    state["normalizer"] = None
+    state["pre_tokenizer"] = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": False}
+    return Tokenizer.from_str(json.dumps(state))
+
+
 CHATML = [END_OF_TEXT, *CHATML_MARKERS]
 TOKENIZERS = {
     "gemma": lambda: (make_tokenizer(), "<bos>", "<eos>"),
@@ -47,11 +55,14 @@ TOKENIZERS = {
     "gpt-2": lambda: (make_byte_level_tokenizer([END_OF_TEXT], GPT2_WORDS), END_OF_TEXT, END_OF_TEXT),
     "opt": lambda: (make_byte_level_tokenizer(["<pad>", "</s>"], GPT2_WORDS), "</s>", "</s>"),
     "llama 2": lambda: (make_tokenizer((), prefix=True), "<bos>", "<eos>"),
+    "metaspace": lambda: (with_metaspace(make_tokenizer((), prefix=True)), "<bos>", "<eos>"),
+    "metaspace without bos": lambda: (with_metaspace(make_tokenizer((), prefix=True)), None, "<eos>"),
+    "chatml with metaspace": lambda: (with_metaspace(make_tokenizer(CHATML_MARKERS, prefix=True)), "<bos>", "<eos>"),
 }
 """How models' tokenizers are set up: the tokenizer, its BOS and its EOS."""
 
 INSTRUCT = {"qwen instruct", "smollm instruct"}
-PLAIN = {"gpt-2", "opt", "llama 2"}
+PLAIN = {"gpt-2", "opt", "llama 2", "metaspace", "metaspace without bos"}
 
 
 def make_template(kind: str) -> Template:

@@ -125,9 +125,9 @@ def make_tiny_base(folder: Path) -> Path:
 END_OF_TEXT = "<|endoftext|>"
 
 
-def make_tiny_llama(folder: Path) -> Path:
+def make_tiny_llama(folder: Path, markers: Sequence[str] = CHATML_MARKERS) -> Path:
     """A tiny Llama with SmolLM2's tokenizer: byte-level BPE, ChatML's markers reserved, one token both BOS and EOS."""
-    tokenizer = make_byte_level_tokenizer([END_OF_TEXT, *CHATML_MARKERS])
+    tokenizer = make_byte_level_tokenizer([END_OF_TEXT, *markers])
     save_tokenizer(folder, tokenizer, bos=END_OF_TEXT, eos=END_OF_TEXT, pad=END_OF_TEXT)
     torch.manual_seed(0)
     config = LlamaConfig(
