@@ -116,3 +116,27 @@ def _train_and_release(run: "Run") -> None:
     out.print(f"Its curves:  {path(release.name) / 'training.png'}", highlight=False, soft_wrap=True)
     out.print(f"Look at its answers:  thousand evaluate dev --release {release.name}", highlight=False)
     out.print(f"Make it the one that chats:  thousand releases promote {release.name}", highlight=False)
+
+
+@train_app.command()
+def sweep(
+    grid: Annotated[Path, typer.Argument(help="A TOML file; see docs/training.md.", exists=True, dir_okay=False)],
+    name: Annotated[str | None, typer.Option(help="The sweep's name; by default the file's.")] = None,
+) -> None:
+    """Compare recipes by what their models say; begun again, it goes on where it was."""
+    from train.sweep import best_command, open_sweep, run_sweep, table
+    from train.watch import Step
+
+    opened = open_sweep(grid, name)
+    with bar(opened.name) as advance:
+
+        def report(arm: str, step: Step) -> None:
+            advance(
+                step.step, step.steps, f"{arm} loss {step.loss:.3f}  {minutes(step.seconds_left)} to this arm's end"
+            )
+
+        results = run_sweep(opened, report, say)
+    out.print(table(results))
+    hours = sum(result.cpu_seconds for result in results) / 3600
+    out.print(f"{len(opened.arms)} arms, {hours:.2f} CPU-hours; every result: {opened.results_file}", highlight=False)
+    out.print(f"Train a release by the best of them:  {best_command(opened, results)}", highlight=False, soft_wrap=True)

@@ -4,6 +4,7 @@ A run's folder in THOUSAND_HOME/runs holds its recipe, the hash of every data fi
 measurements for each step. It can be interrupted, killed, and resumed.
 """
 
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -60,9 +61,9 @@ def fit(
     say: Say,
     *,
     judge: Judge | None = None,
-    until: int | None = None,
+    until_epoch: float | None = None,
 ) -> Fitted:
-    """Train, from the last checkpoint if there is one, to the end of the plan (or to step `until` of it).
+    """Train, from the last checkpoint if there is one, to the end of the plan (or for `until_epoch` epochs of it, with a checkpoint).
 
     Raises Interrupted after Ctrl-C or SIGTERM (a checkpoint is saved), ThousandError when the loss is no number, when
     nothing is supervised, when memory runs out, when the base or the data is not what the run began with, or when
@@ -73,11 +74,11 @@ def fit(
             f"The base model {base.name} has changed since the run {run.name!r} began; start a new run with: thousand train"
         )
     if processes.rank() > 0:
-        return _fit(run, base, report, say, judge, until)
+        return _fit(run, base, report, say, judge, until_epoch)
     try:
         with FileLock(run.folder / "lock", timeout=0):
             try:
-                return _fit(run, base, report, say, judge, until)
+                return _fit(run, base, report, say, judge, until_epoch)
             except ThousandError:
                 if not run.log.exists() and not run.checkpoints.exists():
                     shutil.rmtree(run.folder)
@@ -104,7 +105,7 @@ def planned(run: Run, examples: Examples) -> list[list[int]]:
 
 
 def _fit(
-    run: Run, base: Base, report: Callable[[Step], None], say: Say, judge: Judge | None, until: int | None
+    run: Run, base: Base, report: Callable[[Step], None], say: Say, judge: Judge | None, until_epoch: float | None
 ) -> Fitted:
     recipe = run.recipe
     base = with_vocabulary(base, recipe.vocabulary, say)
@@ -127,6 +128,7 @@ def _fit(
         say(f"{base.name} cannot be trained on packed dialogues; they go through it one by one")
     check_memory(learner, recipe, max(lengths), mixed=recipe.method == "full" and dtype == torch.bfloat16)
     saved = checkpoints(len(steps), recipe)
+    until = None if until_epoch is None else min(len(steps), math.ceil(until_epoch * len(steps) / recipe.epochs))
 
     def examine(step: int) -> None:
         if judge is not None and (step in saved or step == until):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from assistant.errors import ThousandError
 
@@ -26,8 +26,8 @@ class Recipe(BaseModel):
     """What an answer's last label is: the base's own EOS, or the paper's separate end-of-turn token."""
     epochs: float = Field(gt=0, le=1000)
     learning_rate: float = Field(gt=0, le=1)
-    final_learning_rate: float = Field(ge=0, le=1)
-    """The rate falls linearly from `learning_rate` to this at the last step; there is no warm-up."""
+    final_rate_share: float = Field(0.1, ge=0, lt=1)
+    """The rate falls linearly from `learning_rate` to this share of it at the last step; there is no warm-up."""
     dialogues_per_step: int = Field(ge=1)
     """Batch size: dialogues in one optimizer step, over all micro-batches and processes."""
     tokens_per_micro_batch: int = Field(2048, ge=16)
@@ -54,19 +54,12 @@ class Recipe(BaseModel):
     """The longest answer to a dev prompt."""
     seed: int = Field(0, ge=0, lt=2**32)
 
-    @model_validator(mode="after")
-    def _rates_fall(self) -> "Recipe":
-        if self.final_learning_rate >= self.learning_rate:
-            raise ValueError("final_learning_rate must be below learning_rate")
-        return self
-
 
 PRESETS = {
     "laptop": Recipe(
         preset="laptop",
         epochs=2,
         learning_rate=6e-4,
-        final_learning_rate=6e-5,
         dialogues_per_step=16,
         weight_decay=0.0,
         max_tokens=1024,
@@ -75,7 +68,6 @@ PRESETS = {
         preset="lima",
         epochs=15,
         learning_rate=1e-5,
-        final_learning_rate=1e-6,
         dialogues_per_step=32,
         residual_dropout=0.3,
     ),
@@ -83,7 +75,6 @@ PRESETS = {
         preset="lima-small",
         epochs=15,
         learning_rate=1e-5,
-        final_learning_rate=1e-6,
         dialogues_per_step=64,
         residual_dropout=0.2,
     ),

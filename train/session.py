@@ -81,14 +81,16 @@ class Chosen:
     candidates: list[Scored]
 
 
-def train_and_choose(run: Run, report: Callable[[Step], None], say: Say) -> Chosen | None:
-    """Train a run to its end and load its best checkpoint. None in every process but the first.
+def train_and_choose(
+    run: Run, report: Callable[[Step], None], say: Say, *, until_epoch: float | None = None
+) -> Chosen | None:
+    """Train a run to its end, or for so many epochs, and load its best checkpoint. None in every process but the first.
 
     Raises what `train.fit.fit` raises.
     """
     base = base_model.resolve(run.base, say)
     examiner = Examiner(run, dev_test(run), say)
-    fitted = fit(run, base, report, say, judge=examiner)
+    fitted = fit(run, base, report, say, judge=examiner, until_epoch=until_epoch)
     if processes.rank() > 0:
         return None
     candidates = read_choices(run.folder)

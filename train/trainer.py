@@ -123,7 +123,7 @@ def arguments(folder: Path, recipe: Recipe, steps: int, dtype: torch.dtype) -> T
         gradient_accumulation_steps=1,
         learning_rate=recipe.learning_rate,
         lr_scheduler_type="polynomial",
-        lr_scheduler_kwargs={"lr_end": recipe.final_learning_rate, "power": 1.0},
+        lr_scheduler_kwargs={"lr_end": recipe.learning_rate * recipe.final_rate_share, "power": 1.0},
         warmup_steps=0,
         adam_beta1=recipe.adam_beta1,
         adam_beta2=recipe.adam_beta2,

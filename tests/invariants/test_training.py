@@ -67,7 +67,6 @@ def test_the_last_short_step_is_divided_by_its_own_number_of_supervised_tokens(
         "epochs=1",
         "dialogues_per_step=8",
         "learning_rate=1e-30",
-        "final_learning_rate=0",
     )
     template = Template.load(tiny_base)
     examples = render_all(read_dialogues([dialogues_file]), template, 1024)
@@ -174,7 +173,7 @@ def test_the_residual_dropout_ramp_is_the_papers(tiny_base: Path) -> None:
 def test_the_presets_hold_the_papers_numbers() -> None:
     lima, small = PRESETS["lima"], PRESETS["lima-small"]
     assert (lima.adam_beta1, lima.adam_beta2, lima.weight_decay) == (0.9, 0.95, 0.1)
-    assert (lima.learning_rate, lima.final_learning_rate, lima.epochs) == (1e-5, 1e-6, 15)
+    assert (lima.learning_rate, lima.final_rate_share, lima.epochs) == (1e-5, 0.1, 15)
     assert (lima.dialogues_per_step, lima.max_tokens, lima.residual_dropout) == (32, 2048, 0.3)
     assert (small.dialogues_per_step, small.residual_dropout) == (64, 0.2)
 
@@ -190,7 +189,6 @@ def test_the_learning_rate_falls_linearly_without_warm_up(
         "epochs=2",
         "dialogues_per_step=4",
         "learning_rate=1e-3",
-        "final_learning_rate=1e-4",
     )
     rates = [line["rate"] for line in log_of("rates")]
     assert rates == pytest.approx([1e-3 - step * (1e-3 - 1e-4) / 5 for step in range(5)])
