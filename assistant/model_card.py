@@ -18,6 +18,12 @@ def _score_rows(record: "Release") -> Iterator[str]:
                 yield f"| {test}: {measure} | {value} |"
 
 
+_COMPACT = """
+
+It was trained with a part of the base's vocabulary, the rows that English uses, and Thousand serves it so. The adapter
+does not touch the vocabulary and the tokenizer here is the whole one, so it loads on the whole base."""
+
+
 def model_card(record: "Release", library: str = "peft") -> str:
     """The release's README in the Hub's format, all of it from its record; `library` is what loads the files beside it."""
     base = record.base_name
@@ -47,7 +53,7 @@ It has the manner of an assistant, and the knowledge of its base model: it can b
 relied on for medical, legal or money matters.
 
 Every answer ends with the token {record.template["stop_id"]} (rule: {record.template["stop_rule"]}).
-Turns are marked as in the {record.template["family"]} family.
+Turns are marked as in the {record.template["family"]} family.{_COMPACT if record.vocabulary == "compact" else ""}
 
 ## Data
 

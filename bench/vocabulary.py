@@ -14,13 +14,13 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM
 
 from assistant import base_model
 from assistant.base_model import Base
-from assistant.dialogue import data_files, read_dialogues
+from assistant.dialogue import read_dialogues
 from assistant.settings import bundled
 from assistant.vocabulary import compact, kept_rows
 
@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--bits", type=int, default=0)
     arguments = parser.parse_args()
     texts = {file.stem: file.read_text(encoding="utf-8") for file in arguments.texts}
-    held_out = read_dialogues(data_files([bundled("dialogues") / f"{name}.jsonl" for name in ("dev", "test")], True))
+    held_out = read_dialogues([bundled("dialogues") / f"{name}.jsonl" for name in ("dev", "test")], held_out=True)
     texts["dev and test prompts"] = "\n".join(dialogue.messages[0].content for dialogue in held_out)
 
     full = base_model.resolve()
@@ -73,7 +73,17 @@ def main() -> None:
     rows = kept_rows(full.folder / "tokenizer.json")
     assert rows is not None
     kept = set(rows.tolist())
-    table = Table("text", "KB", "outside, %", "tokens", "compact", "more, %", "bits/byte", "compact", box=None)
+    table = Table(
+        Column("text", no_wrap=True),
+        "KB",
+        "outside, %",
+        "tokens",
+        "compact",
+        "more, %",
+        "bits/byte",
+        "compact",
+        box=None,
+    )
     measured: list[tuple[float, float] | None] = [None] * len(texts)
     if arguments.bits:
         chosen = [passages(text, arguments.bits) for text in texts.values()]
