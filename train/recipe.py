@@ -63,9 +63,12 @@ PRESETS = {
         dialogues_per_step=16,
         weight_decay=0.0,
         max_tokens=1024,
+        tokens_per_micro_batch=1024,
     ),
     "lima": Recipe(
         preset="lima",
+        method="full",
+        stop="end_of_turn",
         epochs=15,
         learning_rate=1e-5,
         dialogues_per_step=32,
@@ -73,6 +76,8 @@ PRESETS = {
     ),
     "lima-small": Recipe(
         preset="lima-small",
+        method="full",
+        stop="end_of_turn",
         epochs=15,
         learning_rate=1e-5,
         dialogues_per_step=64,
@@ -81,8 +86,8 @@ PRESETS = {
 }
 """`lima` is the paper's recipe for 65B (Zhou et al. 2023, section 3), `lima-small` its numbers for smaller models.
 
-Both are numbers of full fine-tuning (`method=full`); with LoRA, the default, the paper's rate is too small by more than
-a factor of ten, and so it is for any base below a billion weights. `laptop` is for an adapter on a few hundred million.
+Both are full fine-tuning with a separate end-of-turn token, as in the paper. Its learning rate is too small below a billion
+weights, and for LoRA at any size; `laptop` is for an adapter on a few hundred million.
 """
 
 

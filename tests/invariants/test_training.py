@@ -153,14 +153,14 @@ def test_truth_5_nothing_or_everything_supervised_refuses_to_start(
         check_supervised([Rendered([1, 2], [2, 3], [2])])
 
 
-def test_the_residual_dropout_ramp_is_the_papers(tiny_base: Path) -> None:
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_the_residual_dropout_ramp_is_the_papers(tiny_base: Path, method: str) -> None:
     assert dropout_ramp(0.3, 4) == pytest.approx([0.0, 0.1, 0.2, 0.3])
-    recipe = preset("lima")
+    recipe = preset("lima").model_copy(update={"method": method})
     learner = load_for_training(tiny_base, recipe, torch.float32)
-    model = learner.model
     rates = [
         [hook.rate for module in layer.modules() for hook in module._forward_hooks.values() if hasattr(hook, "rate")]
-        for layer in model.get_base_model().model.layers
+        for layer in learner.causal.model.layers
     ]
     assert rates == [[0.0, 0.0], [0.15, 0.15], [0.3, 0.3]]
     row = pack([Rendered([1, 2, 3, 4], [IGNORE, 3, 4, 5], [4])])
@@ -176,6 +176,7 @@ def test_the_presets_hold_the_papers_numbers() -> None:
     assert (lima.learning_rate, lima.final_rate_share, lima.epochs) == (1e-5, 0.1, 15)
     assert (lima.dialogues_per_step, lima.max_tokens, lima.residual_dropout) == (32, 2048, 0.3)
     assert (small.dialogues_per_step, small.residual_dropout) == (64, 0.2)
+    assert {(one.method, one.stop) for one in (lima, small)} == {("full", "end_of_turn")}
 
 
 def test_the_learning_rate_falls_linearly_without_warm_up(
