@@ -17,6 +17,9 @@ evaluate_app = typer.Typer(help="Judge what a model says.", no_args_is_help=True
 def evaluate_dev(
     release: ReleaseOption = None,
     base: Annotated[bool, typer.Option(help="Also ask the plain base model, side by side.")] = False,
+    urial: Annotated[
+        bool, typer.Option(help="Also ask the base model with three examples in its context (URIAL), side by side.")
+    ] = False,
     prompts: Annotated[
         Path | None, typer.Option(help="A .jsonl file of single-turn prompts; by default the dev set that comes along.")
     ] = None,
@@ -30,6 +33,7 @@ def evaluate_dev(
     """Answer the dev prompts and say what a program can tell of the answers."""
     from assistant.sampling import Sampling
     from evaluation import dev
+    from evaluation.quality import Interval, qualities
     from serve.start import open_base_chat, open_chat
 
     asked = dev.read_prompts(prompts)
@@ -44,11 +48,21 @@ def evaluate_dev(
     if base and opened.record:
         plain = open_base_chat(opened.record.base, engine=engine, context=4096, say=say)
         chats[f"base model {Path(plain.name).name}"] = plain
+    if urial and opened.record:
+        from evaluation.urial import open_in_context_chat
+
+        shown = open_in_context_chat(opened.record.base, engine=engine, context=4096, say=say)
+        chats[shown.name] = shown
     systems: dev.Systems = {}
     for name, system in chats.items():
         with bar(name) as advance:
             answers = dev.answers_of(system, asked, sampling, lambda done: advance(done, len(asked), ""))
-        systems[name] = (answers, dev.score(answers))
+        scores = dev.score(answers)
+        if all(prompt.messages[-1].role == "assistant" for prompt in asked):
+            found = qualities(answers, say)
+            score = Interval.of([quality.score(with_grade=False) for quality in found])
+            scores = {"score": score.model_dump(), **scores}
+        systems[name] = (answers, scores)
     out.print(dev.table(systems))
     if page:
         write_text(page, dev.markdown(systems, sampling))

@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 from assistant.content import ContentEncoder
 from assistant.dialogue import Message
 from assistant.errors import ThousandError
-from assistant.families import FAMILIES, PLAIN, family_of
+from assistant.families import FAMILIES, PLAIN, Family, family_of
 from assistant.token_bytes import token_bytes
 
 IGNORE = -100
@@ -92,8 +92,17 @@ def special_token(folder: Path, kind: Special, tokenizer: Tokenizer) -> str | No
 class Template:
     """Messages to ids for one tokenizer. Build it with `Template.load(folder)`."""
 
-    def __init__(self, tokenizer: Tokenizer, *, bos: str | None, eos: str | None, stop: StopRule = "eos") -> None:
-        """With `stop="end_of_turn"` answers end with the family's end-of-turn token even where the base has an EOS.
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        *,
+        bos: str | None,
+        eos: str | None,
+        stop: StopRule = "eos",
+        family: Family | None = None,
+    ) -> None:
+        """`family` is found by the tokenizer's turn tokens unless it is given. With `stop="end_of_turn"` answers end with
+        the family's end-of-turn token even where the base has an EOS.
 
         Raises ThousandError when turns could be forged, or when no token is left that can end an answer.
 
@@ -106,7 +115,7 @@ class Template:
         self.tokenizer = tokenizer
         self._content = ContentEncoder(tokenizer)
         self.control = self._content.control
-        self.family = family_of(self.control)
+        self.family = family or family_of(self.control)
         turn_tokens = (self.family.open, self.family.close)
         own_eos = eos if eos in self.control and eos not in turn_tokens else None
         if stop == "end_of_turn" and self.family is not PLAIN:
@@ -154,7 +163,7 @@ class Template:
         return self._encode_markers((self.bos or "") + text)[len(self._start) :]
 
     @classmethod
-    def load(cls, folder: Path, stop: StopRule = "eos") -> "Template":
+    def load(cls, folder: Path, stop: StopRule = "eos", family: Family | None = None) -> "Template":
         """The template of the tokenizer saved in `folder` (tokenizer.json and tokenizer_config.json).
 
         Raises ThousandError when there is none, or when it cannot be used.
@@ -168,7 +177,7 @@ class Template:
         except Exception as error:  # the library raises bare Exception
             raise ThousandError(f"{file} cannot be read as a tokenizer: {error}") from None
         bos, eos = (special_token(folder, kind, tokenizer) for kind in SPECIAL)
-        return cls(tokenizer, bos=bos, eos=eos, stop=stop)
+        return cls(tokenizer, bos=bos, eos=eos, stop=stop, family=family)
 
     def control_spellings(self, text: str) -> list[str]:
         """The control tokens and markers that `text` holds: what a back end that takes only text must refuse."""

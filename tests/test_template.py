@@ -374,3 +374,15 @@ def test_a_tokenizer_that_builds_control_tokens_from_text_is_refused(tmp_path: P
     (tmp_path / "tokenizer.json").write_text(json.dumps(state), encoding="utf-8")
     with pytest.raises(ThousandError, match="forge"):
         Template.load(tmp_path)
+
+
+@pytest.mark.parametrize("markers", [("<start_of_turn>", "<end_of_turn>"), CHATML_MARKERS])
+def test_answers_can_end_with_the_end_of_turn_token_as_in_the_paper(markers: tuple[str, str]) -> None:
+    template = Template(make_tokenizer(markers), bos="<bos>", eos="<eos>", stop="end_of_turn")
+    assert template.stop_rule == "end_of_turn"
+    assert template.stop_id == template.control[markers[1]]
+    rendered = template.render(conversation("uaua"))
+    ends = [index for index, label in enumerate(rendered.labels) if label == template.stop_id]
+    assert len(ends) == 2
+    assert all(rendered.ids[index + 1] == template.stop_id for index in ends)
+    assert template.control["<eos>"] not in [*rendered.ids, *rendered.labels]

@@ -49,13 +49,18 @@ class Learner(nn.Module):
         Positions without a label are dropped before the output head, so no logits exist for them.
         """
         embedded = self._embedded(input_ids, starts)
-        if self.packed:
-            hidden = self._hidden(embedded, position_ids, packing=Packing(list(starts)))
-        else:
-            rows = [slice(first, end) for first, end in pairwise(starts)]
-            hidden = torch.cat([self._hidden(embedded[:, row], position_ids[:, row]) for row in rows])
         supervised = labels != IGNORE
-        return self._loss(hidden[supervised], labels[supervised])
+        if not self.packed:
+            return torch.stack(
+                [
+                    self._own_loss(embedded[:, row], position_ids[:, row], labels[row])
+                    for row in (slice(first, end) for first, end in pairwise(starts))
+                ]
+            ).sum()
+        hidden = self._hidden(embedded, position_ids, list(starts))[supervised].to(self.dtype)
+        head = self.causal.get_output_embeddings()
+        with torch.autocast(hidden.device.type, enabled=False):
+            return head_loss(hidden, head.weight, getattr(head, "bias", None), labels[supervised])
 
     def _embedded(self, input_ids: Tensor, starts: Sequence[int]) -> Tensor:
         embedded: Tensor = self.causal.get_input_embeddings()(input_ids)  # (1, T, D)
@@ -67,21 +72,22 @@ class Learner(nn.Module):
         noise = torch.empty_like(embedded, dtype=torch.float32).uniform_(-1, 1)
         return embedded + (noise * size.repeat_interleave(lengths)[:, None]).to(embedded.dtype)
 
-    def _hidden(self, embedded: Tensor, position_ids: Tensor, **packing: Packing) -> Tensor:
+    def _hidden(self, embedded: Tensor, position_ids: Tensor, starts: list[int]) -> Tensor:
+        """The last hidden states (T, D) of one row of packed dialogues."""
         decoder = self.causal.get_decoder()
         hidden: Tensor = decoder(
-            inputs_embeds=embedded, position_ids=position_ids, use_cache=False, **packing
+            inputs_embeds=embedded, position_ids=position_ids, use_cache=False, packing=Packing(starts)
         ).last_hidden_state
-        return hidden[0]  # (T, D)
+        return hidden[0]
 
-    def _loss(self, hidden: Tensor, labels: Tensor) -> Tensor:
-        head = self.causal.get_output_embeddings()
-        cap = getattr(self.causal.config, "final_logit_softcapping", None)
-        with torch.autocast(hidden.device.type, enabled=False):
-            if cap is None:
-                return head_loss(hidden.to(self.dtype), head.weight, getattr(head, "bias", None), labels)
-            logits = cap * torch.tanh(head(hidden.to(head.weight.dtype)).float() / cap)
-            return nn.functional.cross_entropy(logits, labels, reduction="sum")
+    def _own_logits(self, embedded: Tensor, position_ids: Tensor) -> Tensor:
+        """The logits (T, V) of one dialogue as the model computes them by itself."""
+        logits: Tensor = self.causal(inputs_embeds=embedded, position_ids=position_ids, use_cache=False).logits
+        return logits[0]
+
+    def _own_loss(self, embedded: Tensor, position_ids: Tensor, labels: Tensor) -> Tensor:
+        logits = self._own_logits(embedded, position_ids)
+        return nn.functional.cross_entropy(logits.float(), labels, ignore_index=IGNORE, reduction="sum")
 
 
 def load_for_training(folder: Path, recipe: Recipe, dtype: torch.dtype) -> Learner:
@@ -117,19 +123,19 @@ def load_for_training(folder: Path, recipe: Recipe, dtype: torch.dtype) -> Learn
 def quicken(learner: Learner) -> None:
     """Put this project's faster operations in the place of the model's own where they compute the same.
 
-    Packing is tried on the model itself, on three short rows, and used when each comes out as it does alone: a model
-    that mixes neighbouring tokens otherwise than by attention, or has a kind of attention unknown here, is
-    trained one dialogue at a time.
+    Packing is tried on the model itself, on three short rows, and used when the logits of each come out as they do
+    alone: a model that mixes neighbouring tokens otherwise than by attention, has a kind of attention unknown here, or
+    does something to its logits, is trained one dialogue at a time, by its own forward.
     """
     learner.eval()
-    with torch.no_grad():
+    own = learner.causal.config._attn_implementation
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=learner.dtype == torch.bfloat16):
         alone = _probe(learner)
         for module in learner.modules():
             if isinstance(module, LoraLayer):
                 _quicken_lora(module)
             elif "RMSNorm" in type(module).__name__:
                 _quicken_norm(module)
-        before = learner.causal.config._attn_implementation
         try:
             learner.causal.set_attn_implementation(ATTENTION)
             learner.packed = True
@@ -137,23 +143,25 @@ def quicken(learner: Learner) -> None:
             learner.packed = bool(difference.max() < (1e-3 if learner.dtype == torch.float32 else 0.3))
         except (ThousandError, TypeError, ValueError, AttributeError):
             learner.packed = False
-        if not learner.packed:
-            learner.causal.set_attn_implementation(before)
+    # Attention in chunks of so many tokens shows in long rows only.
+    if not learner.packed or getattr(learner.causal.config, "attention_chunk_size", None):
+        learner.packed = False
+        learner.causal.set_attn_implementation(own)
     learner.train()
 
 
 def _probe(learner: Learner) -> Tensor:
-    """The hidden states (36, D) of three rows of 12 tokens."""
+    """The logits (36, V) of three rows of 12 tokens."""
     starts = [0, 12, 24, 36]
-    vocabulary = learner.causal.get_input_embeddings().weight.shape[0]
-    ids = (torch.arange(36) * 7919 % vocabulary)[None]
+    embeddings = learner.causal.get_input_embeddings()
+    ids = torch.arange(36)[None] * 7919 % embeddings.weight.shape[0]
     positions = torch.arange(12).repeat(3)[None]
-    embedded = learner.causal.get_input_embeddings()(ids)
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=learner.dtype == torch.bfloat16):
-        if learner.packed:
-            return learner._hidden(embedded, positions, packing=Packing(starts)).float()
-        rows = [slice(first, first + 12) for first in starts[:-1]]
-        return torch.cat([learner._hidden(embedded[:, row], positions[:, row]) for row in rows]).float()
+    embedded = embeddings(ids)
+    if learner.packed:
+        logits: Tensor = learner.causal.get_output_embeddings()(learner._hidden(embedded, positions, starts))
+        return logits.float()
+    rows = [slice(first, end) for first, end in pairwise(starts)]
+    return torch.cat([learner._own_logits(embedded[:, row], positions[:, row]) for row in rows]).float()
 
 
 def _quicken_lora(layer: LoraLayer) -> None:

@@ -14,7 +14,7 @@ from assistant.template import IGNORE, Rendered, Template
 from train import kernels, packing
 from train.batches import pack, render_all
 from train.kernels import head_loss, lora_linear, rms_norm
-from train.model import Learner, load_for_training
+from train.model import Learner, load_for_training, quicken
 from train.packing import Packing
 from train.recipe import Recipe, preset
 
@@ -161,7 +161,7 @@ def test_no_dialogue_attends_to_its_neighbour(tiny_base: Path, dialogues_file: P
     def of_second(neighbour: Rendered) -> Tensor:
         row = pack([neighbour, second])
         embedded = learner.causal.get_input_embeddings()(row["input_ids"])
-        return learner._hidden(embedded, row["position_ids"], packing=Packing(row["starts"]))[len(neighbour.ids) :]
+        return learner._hidden(embedded, row["position_ids"], row["starts"])[len(neighbour.ids) :]
 
     assert torch.equal(of_second(first), of_second(other))
 
@@ -214,3 +214,24 @@ def test_full_fine_tuning_trains_every_weight_and_its_gradients_are_plain_ones(
     assert {name.removeprefix("model.") for name in learner.trainable()} == set(plain)
     for name, weight in learner.trainable().items():
         assert torch.allclose(weight.grad, plain[name.removeprefix("model.")].grad, rtol=1e-3, atol=1e-3), name
+
+
+def test_a_model_that_scales_its_logits_is_trained_by_its_own_forward(tiny_base: Path, dialogues_file: Path) -> None:
+    """Gemma 2's cap on the logits stands for all that a model may do after its head."""
+    examples = examples_of(tiny_base, dialogues_file)
+    learner = load_for_training(tiny_base, RECIPE, torch.float32)
+    assert learner.packed
+    learner.packed = False
+    learner.causal.set_attn_implementation("sdpa")
+    learner.causal.config.final_logit_softcapping = 0.05
+    quicken(learner)
+    assert not learner.packed
+    model = AutoModelForCausalLM.from_pretrained(tiny_base)
+    model.config.final_logit_softcapping = 0.05
+    expected = sum(
+        functional.cross_entropy(
+            model(torch.tensor([example.ids])).logits[0], torch.tensor(example.labels), reduction="sum"
+        )
+        for example in examples
+    )
+    assert float(learner(**pack(examples))) == pytest.approx(float(expected), rel=1e-5)

@@ -9,7 +9,7 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from assistant import release
 from assistant.dialogue import read_dialogues
@@ -232,3 +232,51 @@ def test_a_loss_that_is_no_number_stops_the_run(
     assert result.code == 1
     assert "The loss became nan at step 1; lower learning_rate" in result.err
     assert not (home / "releases" / "nan").exists()
+
+
+def test_a_run_ends_with_its_checkpoints_compared_and_the_best_one_released(
+    thousand: Command, home: Path, tiny_base: Path, dialogues_file: Path
+) -> None:
+    options = ["--set", "epochs=3", "--set", "dialogues_per_step=5", "--set", "learning_rate=1e-2"]
+    chosen = ["--base", tiny_base, "--data", dialogues_file, *short_dev(dialogues_file), "--name", "best"]
+    result = thousand("train", *chosen, *options)
+    assert result.code == 0, result.err
+    place = release.path("best")
+    record = release.read(place)
+    assert [one["step"] for one in record.checkpoints] == [2, 4, 6], "one after each epoch"
+    best = max(record.checkpoints, key=lambda one: (one["score"]["mean"], -one["step"]))
+    assert record.chosen_step == best["step"]
+    held = load_file(runs_folder() / "best" / "checkpoints" / f"checkpoint-{best['step']}" / "weights.safetensors")
+    renamed = {name.removeprefix("model.").replace(".default", ""): weight for name, weight in held.items()}
+    assert (
+        largest_difference({name: weight.bfloat16().float() for name, weight in renamed.items()}, weights(place)) == 0
+    )
+    assert (place / "training.png").read_bytes().startswith(b"\x89PNG")
+    for step in (2, 4, 6):
+        assert f" {step} " in result.out, "a row of the table"
+    assert f"Release best: step {best['step']} of 6" in result.out
+    answers = (runs_folder() / "best" / "answers" / f"{best['step']}.jsonl").read_text().splitlines()
+    assert len(answers) == 2
+
+
+@pytest.mark.parametrize("rule", ["eos", "end_of_turn"])
+def test_truth_2_a_release_that_learnt_its_answers_by_heart_stops_by_itself(
+    thousand: Command, home: Path, tiny_base: Path, tmp_path: Path, rule: str
+) -> None:
+    file = tmp_path / "one.jsonl"
+    messages = [{"role": "user", "content": "why"}, {"role": "assistant", "content": "so it is"}]
+    file.write_text(json.dumps({"messages": messages}) + "\n")
+    changes = ["epochs=60", "checkpoint_steps=1000", "dev_tokens=8", "learning_rate=1e-2", f"stop={rule}"]
+    options = [option for change in changes for option in ("--set", change)]
+    result = thousand("train", "--base", tiny_base, "--data", file, "--dev", file, "--name", "heart", *options)
+    assert result.code == 0, result.err
+    place = release.path("heart")
+    record = release.read(place)
+    assert record.template["stop_rule"] == rule
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_base), place).merge_and_unload().eval()
+    tokenizer = AutoTokenizer.from_pretrained(place)
+    ids = tokenizer.apply_chat_template(messages[:1], add_generation_prompt=True, return_tensors="pt")["input_ids"]
+    model.generation_config = GenerationConfig.from_pretrained(place)
+    said = model.generate(ids, do_sample=False, repetition_penalty=1.0, max_new_tokens=20)[0, ids.shape[1] :]
+    assert tokenizer.decode(said, skip_special_tokens=True) == "so it is"
+    assert int(said[-1]) == record.template["stop_id"]
