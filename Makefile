@@ -27,7 +27,7 @@ serve: $(VENV)/.installed ## Open the chat page and the endpoint on this machine
 chat: $(VENV)/.installed ## Chat in the terminal
 	$(THOUSAND) chat
 
-train: $(VENV)/.installed ## Train a release from the data that comes along (about an hour on two cores)
+train: $(VENV)/.installed ## Train a release from the data that comes along (about half an hour on two cores)
 	$(THOUSAND) train
 
 test: $(VENV)/.installed-dev browser ## Run the tests

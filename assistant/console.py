@@ -1,6 +1,7 @@
 """What the commands share: where they print, progress bars, and options that several take."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-out = Console(emoji=False)  # else ":100:" of "file:100: ..." becomes a picture
+# Rich takes 80 columns where there is no terminal, too few for a table.
+_WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160
+out = Console(emoji=False, width=_WIDTH)  # else ":100:" of "file:100: ..." becomes a picture
 err = Console(stderr=True, emoji=False)
 
 EngineOption = Annotated[

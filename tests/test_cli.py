@@ -10,10 +10,12 @@ from tests.conftest import Command
 VERBS = [
     [],
     ["train"],
+    ["train", "sweep"],
     ["chat"],
     ["serve"],
     ["releases"],
     ["releases", "promote"],
+    ["releases", "export"],
     ["data", "show"],
     ["data", "audit"],
     ["data", "stats"],

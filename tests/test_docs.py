@@ -28,11 +28,19 @@ def blocks(page: Path, language: str) -> list[str]:
 def test_the_shell_commands_of_a_page_run(thousand: Command, page: Path, real_home: Path, tmp_path: Path) -> None:
     assert thousand("releases", "list").code == 0  # installs what comes along
     (tmp_path / "data").symlink_to(ROOT / "data")
+    dev = tmp_path / "two.jsonl"
+    dev.write_text("".join((ROOT / "data/dialogues/dev.jsonl").read_text(encoding="utf-8").splitlines(True)[:2]))
     short = tmp_path / "bin" / "thousand"
     short.parent.mkdir()
     short.write_text(
         "#!/bin/bash\n"
-        'extra=()\n[ "$1" = train ] && [[ "$*" != *--help* ]] && [[ "$*" != *--resume* ]] && extra=(--set epochs=0.02 --set max_tokens=128)\n'
+        "extra=()\n"
+        f"short=(--set epochs=0.02 --set max_tokens=128 --set dev_tokens=8 --dev {dev})\n"
+        '[ "$1" = train ] && [ "$2" != sweep ] && [[ "$*" != *--help* ]] && [[ "$*" != *--resume* ]] && extra=("${short[@]}")\n'
+        'if [ "$1 $2" = "train sweep" ]; then\n'
+        f"  sed -i -e '1i dev = \"{dev}\"' -e 's/^rungs = .*/rungs = [0.01]/' \\\n"
+        "    -e '/^\\[numbers\\]/a epochs = 0.02\\nmax_tokens = 128\\ndev_tokens = 8' \"$3\"\n"
+        "fi\n"
         '[ "$1 $2" = "evaluate dev" ] && extra=(--max-tokens 8)\n'
         f'exec {sys.executable} -m assistant "$@" "${{extra[@]}}"\n'
     )

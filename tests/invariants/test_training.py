@@ -266,7 +266,14 @@ def test_truth_2_a_release_that_learnt_its_answers_by_heart_stops_by_itself(
     file = tmp_path / "one.jsonl"
     messages = [{"role": "user", "content": "why"}, {"role": "assistant", "content": "so it is"}]
     file.write_text(json.dumps({"messages": messages}) + "\n")
-    changes = ["epochs=60", "checkpoint_steps=1000", "dev_tokens=8", "learning_rate=1e-2", f"stop={rule}"]
+    changes = [
+        "epochs=60",
+        "dialogues_per_step=1",
+        "checkpoint_steps=1000",
+        "dev_tokens=8",
+        "learning_rate=1e-2",
+        f"stop={rule}",
+    ]
     options = [option for change in changes for option in ("--set", change)]
     result = thousand("train", "--base", tiny_base, "--data", file, "--dev", file, "--name", "heart", *options)
     assert result.code == 0, result.err
