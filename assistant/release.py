@@ -165,7 +165,8 @@ def _install(source: Path, say: Say) -> None:
     with atomic_folder(folder() / release.name) as temporary:
         for file in source.iterdir():
             shutil.copyfile(file, temporary / file.name)
-        save_tokenizer(temporary, base.folder, release.sampling, release.template["stop_rule"])
+        if release.method == "lora":  # a whole model brings its own
+            save_tokenizer(temporary, base.folder, release.sampling, release.template["stop_rule"])
 
 
 def bundled_names() -> list[str]:

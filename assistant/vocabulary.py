@@ -143,14 +143,15 @@ def _write(base: Base, state: dict[str, Any], rows: Rows, folder: Path) -> None:
     from assistant import compact_gguf
 
     source = base.folder if base.gguf is None else base.gguf.parent
-    for notice in [*source.glob("LICENSE*"), *source.glob("NOTICE*")]:
-        shutil.copyfile(notice, folder / notice.name)
+    beside = folder / "transformers" if base.gguf is None else folder
     if base.gguf is None:
         _save_weights(base.folder, rows, folder / "transformers")
         _save_tokenizer(base.folder, state, rows, folder / "transformers")
     else:
         compact_gguf.keep_rows(base.gguf, folder / base.gguf.name, rows)
         _save_tokenizer(base.folder, state, rows, folder / "tokenizer")
+    for notice in [*source.glob("LICENSE*"), *source.glob("NOTICE*")]:
+        shutil.copyfile(notice, beside / notice.name)
 
 
 def compact(base: Base, say: Say = quiet) -> Base:

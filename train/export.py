@@ -111,7 +111,8 @@ def _write_safetensors(opened: _Opened, folder: Path) -> None:
             weights, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
         )
     if opened.adapter is not None:
-        model = PeftModel.from_pretrained(model, opened.adapter).merge_and_unload().to(precision)
+        model = PeftModel.from_pretrained(model, opened.adapter).merge_and_unload()
+    model = model.to(precision)
     model.config.eos_token_id = opened.template.stop_id
     # Of the base as it is served: a compact vocabulary has other ids than the tokenizer beside the adapter.
     release.save_tokenizer(folder, opened.base.folder, opened.record.sampling, opened.template.stop_rule)

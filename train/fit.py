@@ -50,6 +50,8 @@ class Fitted:
     examples: Examples
     template: Template
     learner: Learner
+    saved: list[int]
+    """The steps after which a checkpoint was to be saved."""
     measured: dict[str, float]
 
 
@@ -142,6 +144,7 @@ def _fit(
     )
     dtype = torch.bfloat16 if recipe.precision == "bfloat16" else torch.float32
     learner = load_for_training(weights, recipe, dtype)
+    _check_length(learner, max(lengths))
     if not learner.packed:
         say(f"{base.name} cannot be trained on packed dialogues; they go through it one by one")
     check_memory(learner, recipe, max(lengths), mixed=recipe.method == "full" and dtype == torch.bfloat16)
@@ -163,9 +166,23 @@ def _fit(
         callbacks=[watch],
     )
     trainer.remove_callback(PrinterCallback)
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        raise ThousandError(
+            "Training with FSDP or DeepSpeed is not supported yet: each process has to hold the whole model. "
+            "Leave them out of accelerate's configuration."
+        )
     _train(trainer, run, watch, max(lengths))
     _say_how_it_ended(run, watch, trainer.state.global_step, until or len(steps), len(steps))
-    return Fitted(run, base, examples, template, learner, _measured(run, tokens_by_step, share))
+    return Fitted(run, base, examples, template, learner, saved, _measured(run, tokens_by_step, share))
+
+
+def _check_length(learner: Learner, longest: int) -> None:
+    positions = getattr(learner.causal.config, "max_position_embeddings", None)
+    if positions is not None and longest > positions:
+        raise ThousandError(
+            f"The base model has {positions} positions and the longest dialogue {longest} tokens; lower max_tokens, "
+            f"with --set max_tokens={positions}"
+        )
 
 
 def _train(trainer: StepTrainer, run: Run, watch: Watch, longest: int) -> None:
@@ -181,11 +198,12 @@ def _train(trainer: StepTrainer, run: Run, watch: Watch, longest: int) -> None:
 
 def _say_how_it_ended(run: Run, watch: Watch, done: int, wanted: int, planned_steps: int) -> None:
     if watch.failed_at is not None:
+        what = "gradient became no number" if math.isfinite(watch.last_loss) else f"loss became {watch.last_loss}"
         raise ThousandError(
-            f"The loss became {watch.last_loss} at step {watch.failed_at}; lower learning_rate "
+            f"The {what} at step {watch.failed_at}; lower learning_rate "
             f"(it is {run.recipe.learning_rate:g}) and start a new run."
         )
-    if done < wanted:
+    if done < wanted or watch.stopping:
         raise Interrupted(
             f"Stopped at step {done} of {planned_steps}; the checkpoint is saved. "
             f"Go on with: thousand train --resume {run.name}"

@@ -21,8 +21,8 @@ def available() -> int:
     return int(psutil.virtual_memory().available)
 
 
-def bytes_per_token(learner: Learner, mixed: bool) -> float:
-    """Bytes that a forward pass keeps for the backward pass, by token, counted on a short row."""
+def kept_bytes(learner: Learner, tokens: int, mixed: bool) -> int:
+    """Bytes that the forward pass of a row of so many tokens keeps for the backward pass."""
     seen: dict[int, int] = {}
     own = {weight.untyped_storage().data_ptr() for weight in learner.parameters()}
 
@@ -33,23 +33,27 @@ def bytes_per_token(learner: Learner, mixed: bool) -> float:
         return tensor
 
     embeddings = learner.causal.get_input_embeddings().weight
-    row = torch.arange(_TOKENS, device=embeddings.device)[None]
+    row = torch.arange(tokens, device=embeddings.device)[None]
     with (
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         torch.autocast(embeddings.device.type, dtype=torch.bfloat16, enabled=mixed),
     ):
-        held = learner(row % embeddings.shape[0], row, torch.full((_TOKENS,), -100, device=row.device), [0, _TOKENS])
+        held = learner(row % embeddings.shape[0], row, torch.full((tokens,), -100, device=row.device), [0, tokens])
     del held
-    return sum(seen.values()) / _TOKENS
+    return sum(seen.values())
 
 
 def needed(learner: Learner, recipe: Recipe, tokens: int, mixed: bool) -> tuple[float, float]:
     """Bytes that training needs beside the weights: whatever the micro-batch, and for each of its tokens."""
     trained = sum(weight.numel() for weight in learner.trainable().values())
-    vocabulary = learner.causal.get_input_embeddings().weight.shape[0]
+    vocabulary, width = learner.causal.get_input_embeddings().weight.shape
     # A gradient and AdamW's two moments, float32; one part of the logits, and what is made of it.
     fixed = 12.0 * trained + 10.0 * vocabulary * min(tokens, POSITIONS_AT_ONCE)
-    return fixed, bytes_per_token(learner, mixed)
+    if recipe.method == "full":  # the head's gradient in the making, and its cast
+        fixed += 10.0 * vocabulary * width
+    short, long = (kept_bytes(learner, tokens, mixed) for tokens in (_TOKENS, 2 * _TOKENS))
+    each = (long - short) / _TOKENS
+    return fixed + short - _TOKENS * each, each
 
 
 def check_memory(learner: Learner, recipe: Recipe, longest: int, mixed: bool) -> None:

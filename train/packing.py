@@ -138,9 +138,11 @@ def packed_attention(
     unknown = [name for name in ("softcap", "s_aux", "position_bias") if others.get(name) is not None]
     if packing is None or unknown or query.shape[0] != 1:
         raise ThousandError(f"Packed attention does not know {', '.join(unknown) or 'a batch without its packing'}.")
-    q, k, v = (part[0].transpose(0, 1).contiguous() for part in (query, key, value))
+    # Under autocast rotary positions leave queries and keys in float32, and the backward pass knows no autocast.
+    q, k, v = (part[0].transpose(0, 1).to(value.dtype).contiguous() for part in (query, key, value))
     scale = q.shape[-1] ** -0.5 if scaling is None else scaling
-    out: Tensor = _Attention.apply(q, k, v, packing.blocks(sliding_window, q.device), scale)  # type: ignore[no-untyped-call]
+    with torch.autocast(q.device.type, enabled=False):
+        out: Tensor = _Attention.apply(q, k, v, packing.blocks(sliding_window, q.device), scale)  # type: ignore[no-untyped-call]
     return out.unsqueeze(0), None
 
 

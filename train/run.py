@@ -96,7 +96,7 @@ def begin_run(
         dev=None if dev is None else str(dev.absolute()),
         dev_sha256=sha256(prompts_file(dev)),
     )
-    if run.folder.exists() or (release.folder() / name).exists() or name in release.bundled_names():
+    if (run.folder / "run.json").exists() or (release.folder() / name).exists() or name in release.bundled_names():
         raise ThousandError(
             f"There is a run or a release named {name!r} already; choose another --name, or: thousand train --resume {name}"
         )

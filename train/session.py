@@ -19,7 +19,7 @@ from train.curves import read_log
 from train.fit import Fitted, fit
 from train.model import Learner
 from train.run import Run
-from train.trainer import forget, load_weights, weights_of
+from train.trainer import WEIGHTS, forget, load_weights, weights_of
 from train.watch import Step
 
 DEV_SEED = 0
@@ -67,8 +67,10 @@ class Examiner:
     def _keep_the_best(self, newest: int) -> None:
         """All weights of every checkpoint would fill a disk."""
         known = read_choices(self.run.folder)
+        # The judge may fail at a later one, and then what a program can tell decides.
+        kept = {newest, choose(known).step, max(known, key=lambda scored: scored.score.mean).step}
         for scored in known:
-            if scored.step not in (newest, choose(known).step):
+            if scored.step not in kept:
                 forget(weights_of(self.run.checkpoints, scored.step))
 
 
@@ -93,7 +95,15 @@ def train_and_choose(
     fitted = fit(run, base, report, say, judge=examiner, until_epoch=until_epoch)
     if processes.rank() > 0:
         return None
-    candidates = read_choices(run.folder)
+    known = {scored.step for scored in read_choices(run.folder)}
+    for step in fitted.saved:  # what an interruption, or the loss of choices.jsonl, left unexamined
+        place = weights_of(run.checkpoints, step)
+        if step not in known and (place / WEIGHTS).exists():
+            load_weights(fitted.learner, place)
+            examiner(fitted.learner, step, fitted.template, step * run.recipe.epochs / fitted.saved[-1])
+    candidates = [
+        scored for scored in read_choices(run.folder) if (weights_of(run.checkpoints, scored.step) / WEIGHTS).exists()
+    ]
     best = choose(candidates)
     load_weights(fitted.learner, weights_of(run.checkpoints, best.step))
     return Chosen(fitted, best, candidates)

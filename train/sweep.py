@@ -5,9 +5,12 @@ judged there by what they say to the dev prompts; the better ones go on to the n
 rung is each one's end. A sweep that was interrupted goes on where it was: what is done stands in `results.jsonl`.
 """
 
+import contextlib
+import gc
 import itertools
 import math
 import os
+import shlex
 import shutil
 import tomllib
 from collections.abc import Callable, Sequence
@@ -24,6 +27,7 @@ from assistant.errors import ThousandError, validation_sentence
 from assistant.files import sha256, write_text
 from assistant.release import NAME
 from assistant.settings import bundled, settings
+from train import processes
 from train.fit import Interrupted
 from train.recipe import Recipe, changed, preset
 from train.run import begin_run, read_run, runs_folder
@@ -124,8 +128,11 @@ class Sweep:
         """What is done."""
         if not self.results_file.exists():
             return []
-        lines = self.results_file.read_text(encoding="utf-8").splitlines()
-        return [Result.model_validate_json(line) for line in lines]
+        found = []
+        for line in self.results_file.read_text(encoding="utf-8").splitlines():
+            with contextlib.suppress(ValidationError):  # cut by a crash; that arm is judged again
+                found.append(Result.model_validate_json(line))
+        return found
 
 
 def open_sweep(file: Path, name: str | None) -> Sweep:
@@ -141,7 +148,7 @@ def open_sweep(file: Path, name: str | None) -> Sweep:
         raise ThousandError(f"{file} is no TOML: {error}") from None
     except ValidationError as error:
         raise ThousandError(f"{file}: {validation_sentence(error)}") from None
-    if sorted(set(grid.rungs)) != grid.rungs or any(rung <= 0 for rung in grid.rungs):
+    if sorted(set(grid.rungs)) != grid.rungs or not all(0 < rung < math.inf for rung in grid.rungs):
         raise ThousandError(f"{file}: rungs must be epochs above 0 that rise, such as [0.25, 1].")
     sweep = Sweep(name, grid, settings().home / "sweeps" / name, file.parent)
     sweep.arms  # noqa: B018 (a bad number is an error before anything is trained)
@@ -173,6 +180,8 @@ def run_sweep(sweep: Sweep, report: Callable[[str, Step], None], say: Say) -> li
 def _result(
     sweep: Sweep, arm: Arm, rung: int, epochs: float | None, report: Callable[[str, Step], None], say: Say
 ) -> Result:
+    if processes.count() > 1:
+        raise ThousandError("A sweep runs in one process; start it without accelerate or torchrun.")
     known = next((one for one in sweep.results() if (one.arm, one.rung) == (arm.name, rung)), None)
     if known is not None:
         return known
@@ -186,8 +195,7 @@ def _result(
         chosen = train_and_choose(read_run(arm.name), lambda step: report(arm.name, step), say, until_epoch=epochs)
     except Interrupted:
         raise Interrupted(f"Stopped in {arm.name}, which is saved. Go on with the same command.") from None
-    if chosen is None:
-        raise ThousandError("A sweep runs in one process.")
+    assert chosen is not None  # of several processes, which a sweep has not, the others return None
     scored = chosen.scored if epochs is None else max(chosen.candidates, key=lambda one: one.step)
     result = Result(
         arm=arm.name,
@@ -206,9 +214,12 @@ def _result(
         cpu_seconds=round(_cpu_seconds() - before, 1),
     )
     with sweep.results_file.open("a", encoding="utf-8") as file:
-        file.write(result.model_dump_json() + "\n")
+        torn = sweep.results_file.stat().st_size and not sweep.results_file.read_bytes().endswith(b"\n")
+        file.write(("\n" if torn else "") + result.model_dump_json() + "\n")
         file.flush()
         os.fsync(file.fileno())
+    del chosen
+    gc.collect()  # an arm's model is part of cycles, and would wait beside the next one's
     return result
 
 
@@ -250,6 +261,15 @@ def table(results: Sequence[Result]) -> Table:
 def best_command(sweep: Sweep, results: Sequence[Result]) -> str:
     """The command that trains a release by the best arm's recipe."""
     changes = {**sweep.grid.numbers, **latest(results)[0].changes}
-    settings_ = "".join(f" --set {name}={value}" for name, value in changes.items())
-    recipe = "" if sweep.grid.recipe == "laptop" else f" --recipe {sweep.grid.recipe}"
-    return f"thousand train{recipe}{settings_}"
+    words = ["thousand", "train"]
+    if sweep.grid.recipe != "laptop":
+        words += ["--recipe", sweep.grid.recipe]
+    if sweep.grid.base is not None:
+        words += ["--base", sweep.grid.base]
+    for path in sweep.grid.data:
+        words += ["--data", str(sweep.beside / path)]
+    if sweep.grid.dev is not None:
+        words += ["--dev", str(sweep.beside / sweep.grid.dev)]
+    for name, value in changes.items():
+        words += ["--set", f"{name}={value}"]
+    return shlex.join(words)

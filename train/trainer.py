@@ -54,6 +54,8 @@ class StepTrainer(Trainer):  # type: ignore[misc]
         return loss
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
+        if not self.args.should_save:
+            return
         folder = Path(output_dir or self.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
         trained = self.model.trainable()
@@ -144,6 +146,8 @@ def arguments(folder: Path, recipe: Recipe, steps: int, dtype: torch.dtype) -> T
         report_to=[],
         disable_tqdm=True,
     )
+    # accelerate's own configuration does not change what the recipe says.
+    made.mixed_precision = "bf16" if made.bf16 else "no"
     # Of several GPUs one process uses one: Trainer would split a micro-batch over them, which is whole already.
     made._n_gpu = min(made.n_gpu, 1)
     return made

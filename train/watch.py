@@ -55,6 +55,9 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self.until = until
         """The step after which the run pauses, with a checkpoint; None goes to the end."""
         self.interrupted = False
+        """This process was asked to stop."""
+        self.stopping = False
+        """One of the processes was, and all of them stop after this step; what is saved is examined on going on."""
         self.failed_at: int | None = None
         self.last_loss = math.nan
         self.seconds = 0.0
@@ -96,7 +99,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> TrainerControl:
         """Trainer's hook."""
-        if processes.any_of(self.interrupted) or state.global_step == self.until:
+        self.stopping = processes.any_of(self.interrupted)
+        if self.stopping or state.global_step == self.until:
             control.should_save = True
             control.should_training_stop = True
         elif state.global_step in self._saved:
@@ -105,7 +109,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Trainer's hook, when a checkpoint is whole."""
-        if not self.interrupted:
+        if not self.stopping:
             self.examined(state.global_step)
 
     def examined(self, step: int) -> None:
@@ -129,7 +133,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             return control
         step = state.global_step
         self.last_loss = logs["loss"]
-        if not math.isfinite(self.last_loss):
+        if not math.isfinite(self.last_loss) or not math.isfinite(logs["grad_norm"]):
             self.failed_at = step
             control.should_save = False
             control.should_training_stop = True

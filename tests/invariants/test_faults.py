@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -16,7 +17,7 @@ import torch
 from assistant import release, settings
 from tests.conftest import Command, short_dev, write_dialogues
 from tests.invariants.test_training import largest_difference, log_of, train, weights
-from train import trainer
+from train import memory, trainer
 from train.run import runs_folder
 from train.trainer import whole_checkpoints
 
@@ -154,23 +155,39 @@ def test_a_torn_last_line_of_the_log_is_measured_again(whole: Path, tiny_base: P
 def test_too_little_memory_is_said_before_the_first_step_with_the_number_that_fits(
     thousand: Command, home: Path, tiny_base: Path, dialogues_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = ("--base", tiny_base, "--data", dialogues_file, *short_dev(dialogues_file), "--name", "small")
-    monkeypatch.setattr("train.memory.available", lambda: 12_000_000)
-    refused = thousand("train", *options, "--set", "tokens_per_micro_batch=100000")
-    assert refused.code == 1
-    advice = re.search(
-        r"lower tokens_per_micro_batch from 100000 to (\d+), with (--set \S+)\.$", refused.err, re.MULTILINE
-    )
-    assert advice, refused.err
-    assert not (runs_folder() / "small").exists(), "the name is free for another try"
-    assert thousand("train", *options, *advice[2].split()).code == 0
+    options = ["--base", tiny_base, "--data", dialogues_file, *short_dev(dialogues_file), "--set", "epochs=1", "--name"]
+    taken: list[tuple[float, float]] = []
+    needed = memory.needed
 
-    monkeypatch.setattr("train.memory.available", lambda: 2_600_000)
-    refused = thousand("train", *options[:-1], "smaller")
-    advice = re.search(r"lower max_tokens from 1024 to (\d+) \(longer dialogues are cut\), with (.*)\.$", refused.err)
-    assert advice, refused.err
-    monkeypatch.setattr("train.memory.available", lambda: 1000)
-    assert "choose a smaller base model" in thousand("train", *options[:-1], "smallest").err
+    def seen(*arguments: Any, **named: Any) -> tuple[float, float]:
+        taken.append(needed(*arguments, **named))
+        return taken[-1]
+
+    monkeypatch.setattr(memory, "needed", seen)
+    assert thousand("train", *options, "enough").code == 0
+    fixed, each = taken[0]
+    assert 1e3 < each < 1e5, "a tiny model of three layers"
+
+    def only(tokens: int) -> None:
+        monkeypatch.setattr(memory, "available", lambda: (fixed + tokens * each) / 0.85 + 1)
+
+    only(400)
+    refused = thousand("train", *options, "small")
+    assert refused.code == 1
+    assert "lower tokens_per_micro_batch from 1024 to 400, with --set tokens_per_micro_batch=400." in refused.err
+    assert not (runs_folder() / "small").exists(), "the name is free for another try"
+    assert thousand("train", *options, "small", "--set", "tokens_per_micro_batch=400").code == 0
+
+    only(100)
+    refused = thousand("train", *options, "smaller")
+    assert "lower max_tokens from 1024 to 100 (longer dialogues are cut), with --set max_tokens=100 --set tokens" in (
+        refused.err
+    )
+    changes = ["--set", "max_tokens=100", "--set", "tokens_per_micro_batch=100"]
+    assert thousand("train", *options, "smaller", *changes).code == 0
+
+    only(10)
+    assert "choose a smaller base model" in thousand("train", *options, "smallest").err
 
 
 def test_running_out_of_memory_in_the_middle_says_how_to_go_on_with_less(
@@ -200,9 +217,9 @@ def test_running_out_of_memory_in_the_middle_says_how_to_go_on_with_less(
             *options,
         )
     assert result.code == 1
-    advice = re.search(r"Out of memory; lower tokens_per_micro_batch from 2048 to 1024: thousand (.*)", result.err)
+    advice = re.search(r"Out of memory; lower tokens_per_micro_batch from 1024 to 512: thousand (.*)", result.err)
     assert advice, result.err
-    assert advice[1] == "train --resume big --set tokens_per_micro_batch=1024"
+    assert advice[1] == "train --resume big --set tokens_per_micro_batch=512"
     assert thousand(*advice[1].split()).code == 0
     assert largest_difference(weights(release.path("big")), weights(release.path("whole"))) < 1e-3  # bfloat16 files
 

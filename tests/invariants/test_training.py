@@ -1,6 +1,7 @@
 """Training through the real command on a tiny real model: what must hold for every run."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -232,6 +233,32 @@ def test_a_loss_that_is_no_number_stops_the_run(
     assert result.code == 1
     assert "The loss became nan at step 1; lower learning_rate" in result.err
     assert not (home / "releases" / "nan").exists()
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_bfloat16_learns_what_float32_learns_to_its_rounding(
+    thousand: Command, home: Path, tiny_base: Path, dialogues_file: Path, method: str
+) -> None:
+    changes = ("epochs=2", "dialogues_per_step=5", "learning_rate=1e-3", f"method={method}")
+    train(thousand, tiny_base, dialogues_file, "wide", *changes)
+    train(thousand, tiny_base, dialogues_file, "narrow", *changes, "precision=bfloat16")
+    for wide, narrow in zip(log_of("wide"), log_of("narrow"), strict=True):
+        assert narrow["loss"] == pytest.approx(wide["loss"], abs=0.02)
+        assert narrow["grad_norm"] == pytest.approx(wide["grad_norm"], rel=0.1)
+
+
+def test_more_tokens_than_the_base_has_positions_are_refused_before_training(
+    thousand: Command, home: Path, tiny_base: Path, dialogues_file: Path, tmp_path: Path
+) -> None:
+    short = tmp_path / "short-base"
+    shutil.copytree(tiny_base, short)
+    config = json.loads((short / "config.json").read_text())
+    (short / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 64}))
+    options = ["--data", dialogues_file, *short_dev(dialogues_file), "--name", "short"]
+    result = thousand("train", "--base", short, *options)
+    assert result.code == 1
+    assert re.search(r"has 64 positions and the longest dialogue \d+ tokens; lower max_tokens", result.err)
+    assert thousand("train", "--base", short, *options, "--set", "max_tokens=64").code == 0
 
 
 def test_a_run_ends_with_its_checkpoints_compared_and_the_best_one_released(
