@@ -109,7 +109,7 @@ def test_a_damaged_adapter_is_not_served(thousand: Command, two_releases: Path) 
     adapter.write_bytes(adapter.read_bytes()[:-1])
     result = thousand("evaluate", "dev", "--release", "first", "--engine", "transformers")
     assert result.code == 1
-    assert "is missing or damaged (checksum)" in result.err
+    assert "are missing or damaged (checksum)" in result.err
 
 
 def test_the_release_that_comes_along_is_installed_with_its_tokenizer_and_is_current(
