@@ -54,12 +54,12 @@ def train(
     """Fine-tune a base model on dialogues; the result is a new release."""
     from train import processes
 
-    given = [data, base, recipe, method, dev, name]
+    given = any(option not in (None, []) for option in (data, base, recipe, method, dev, name))
     if context.invoked_subcommand is not None:
-        if resume or set_ or any(given):
+        if given or resume is not None or set_:
             raise ThousandError(f"Give the options of `thousand train {context.invoked_subcommand}` behind its name.")
         return
-    if resume is not None and any(given):
+    if resume is not None and given:
         raise ThousandError(
             "--resume goes on with a run as it was begun; only --set tokens_per_micro_batch may stand with it."
         )
@@ -73,7 +73,7 @@ def train(
 
         if resume is not None:
             return resume_run(resume, changes).name
-        chosen = changed(preset(recipe or "laptop"), changes)
+        chosen = changed(preset("laptop" if recipe is None else recipe), changes)
         return begin_run(name, base, chosen, data_files(data or [bundled("dialogues")]), dev, say).name
 
     run_to_release(processes.from_first(begin))

@@ -264,9 +264,9 @@ def rollback() -> str:
         return history[-1]
 
 
-def weights_file(release: Release) -> str:
+def weights_file(method: Literal["lora", "full"]) -> str:
     """The name of the file in a release's folder that holds what was learnt."""
-    return ADAPTER if release.method == "lora" else WHOLE_MODEL
+    return ADAPTER if method == "lora" else WHOLE_MODEL
 
 
 def adapter_of(place: Path, release: Release) -> Path | None:
@@ -274,7 +274,7 @@ def adapter_of(place: Path, release: Release) -> Path | None:
 
     Raises ThousandError when its weights are not those that its record names.
     """
-    file = place / weights_file(release)
+    file = place / weights_file(release.method)
     if not file.exists() or sha256(file) != release.adapter_sha256:
         raise ThousandError(
             f"The weights of release {release.name} are missing or damaged (checksum); install it again, or: thousand releases rollback"

@@ -27,7 +27,7 @@ from train.faults import told
 from train.memory import check_memory
 from train.model import Learner, load_for_training
 from train.run import Run, check_data
-from train.trainer import StepTrainer, arguments, whole_checkpoints
+from train.trainer import StepTrainer, arguments, load_weights, step_of, whole_checkpoints
 from train.watch import Step, Watch
 
 ENOUGH = 1.03
@@ -129,7 +129,9 @@ def _fit(
     weights = base_model.weights_folder(base, say)
     template = Template.load(weights, recipe.stop)
     if template.stop_rule != recipe.stop:
-        say(f"{base.name} has no EOS of its own, so answers end with {template.family.close}")
+        ends = template.tokenizer.id_to_token(template.stop_id)
+        lacks = "EOS" if recipe.stop == "eos" else "end-of-turn token"
+        say(f"{base.name} has no {lacks} of its own, so answers end with {ends}")
     dialogues = read_dialogues(run.sources)
     if recipe.vocabulary == "compact":
         _say_what_it_costs(whole, template, dialogues, say)
@@ -149,7 +151,8 @@ def _fit(
         say(f"{base.name} cannot be trained on packed dialogues; they go through it one by one")
     check_memory(learner, recipe, max(lengths), mixed=recipe.method == "full" and dtype == torch.bfloat16)
     saved = checkpoints(len(steps), recipe)
-    until = None if until_epoch is None else min(len(steps), math.ceil(until_epoch * len(steps) / recipe.epochs))
+    epochs = recipe.epochs if until_epoch is None else until_epoch
+    until = min(len(steps), math.ceil(len(steps) * epochs / recipe.epochs))
 
     def examine(step: int) -> None:
         if judge is not None and (step in saved or step == until):
@@ -172,7 +175,7 @@ def _fit(
             "Leave them out of accelerate's configuration."
         )
     _train(trainer, run, watch, max(lengths))
-    _say_how_it_ended(run, watch, trainer.state.global_step, until or len(steps), len(steps))
+    _say_how_it_ended(run, watch, trainer.state.global_step, len(steps))
     return Fitted(run, base, examples, template, learner, saved, _measured(run, tokens_by_step, share))
 
 
@@ -187,23 +190,23 @@ def _check_length(learner: Learner, longest: int) -> None:
 
 def _train(trainer: StepTrainer, run: Run, watch: Watch, longest: int) -> None:
     whole = whole_checkpoints(run.checkpoints)
-    if whole and int(whole[-1].name.rpartition("-")[2]) >= (watch.until or trainer.args.max_steps):
-        trainer._load_from_checkpoint(str(whole[-1]))
-        trainer.state.global_step = int(whole[-1].name.rpartition("-")[2])
+    if whole and step_of(whole[-1]) >= watch.until:
+        load_weights(trainer.model, whole[-1])
+        trainer.state.global_step = step_of(whole[-1])
         watch.examined(trainer.state.global_step)
         return
     with watch.signals(), told(run.recipe, longest, run.folder, f"thousand train --resume {run.name}"):
         trainer.train(resume_from_checkpoint=str(whole[-1]) if whole else None)
 
 
-def _say_how_it_ended(run: Run, watch: Watch, done: int, wanted: int, planned_steps: int) -> None:
+def _say_how_it_ended(run: Run, watch: Watch, done: int, planned_steps: int) -> None:
     if watch.failed_at is not None:
         what = "gradient became no number" if math.isfinite(watch.last_loss) else f"loss became {watch.last_loss}"
         raise ThousandError(
             f"The {what} at step {watch.failed_at}; lower learning_rate "
             f"(it is {run.recipe.learning_rate:g}) and start a new run."
         )
-    if done < wanted or watch.stopping:
+    if done < watch.until or watch.stopping:
         raise Interrupted(
             f"Stopped at step {done} of {planned_steps}; the checkpoint is saved. "
             f"Go on with: thousand train --resume {run.name}"

@@ -47,7 +47,7 @@ def make_release(chosen: Chosen) -> Release:
             training=fitted.measured,
             checkpoints=[scored.model_dump() for scored in chosen.candidates],
             chosen_step=chosen.scored.step,
-            adapter_sha256=sha256(place / (release.ADAPTER if run.recipe.method == "lora" else release.WHOLE_MODEL)),
+            adapter_sha256=sha256(place / release.weights_file(run.recipe.method)),
             sampling=sampling,
         )
         release.write(place, record)

@@ -36,10 +36,9 @@ class Run(BaseModel):
     recipe: Recipe
     files: dict[str, str]
     """Absolute path of each data file to its SHA-256."""
-
     dev: str | None = None
     """Absolute path of the dev prompts; None stands for those that come along."""
-    dev_sha256: str = ""
+    dev_sha256: str
 
     @property
     def folder(self) -> Path:

@@ -58,15 +58,11 @@ class StepTrainer(Trainer):  # type: ignore[misc]
             return
         folder = Path(output_dir or self.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        trained = self.model.trainable()
-        held = trained if state_dict is None else {name: state_dict[name] for name in trained}
-        save_file({name: weight.detach().cpu().contiguous() for name, weight in held.items()}, folder / WEIGHTS)
+        held = {name: weight.detach().cpu().contiguous() for name, weight in self.model.trainable().items()}
+        save_file(held, folder / WEIGHTS)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
-        if self.is_fsdp_enabled:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-        else:
-            load_weights(self.model, Path(resume_from_checkpoint))
+        load_weights(self.model, Path(resume_from_checkpoint))
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
@@ -89,13 +85,14 @@ def load_weights(learner: Learner, checkpoint: Path) -> None:
     learner.load_state_dict(held, strict=False)
 
 
-def _step_of(checkpoint: Path) -> int:
+def step_of(checkpoint: Path) -> int:
+    """The optimizer step after which a checkpoint was saved."""
     return int(checkpoint.name.rpartition("-")[2])
 
 
 def whole_checkpoints(folder: Path) -> list[Path]:
     """The checkpoints in a folder that can be gone on with, oldest first."""
-    return sorted((path.parent for path in folder.glob(f"checkpoint-*/{WHOLE}")), key=_step_of)
+    return sorted((path.parent for path in folder.glob(f"checkpoint-*/{WHOLE}")), key=step_of)
 
 
 def weights_of(folder: Path, step: int) -> Path:

@@ -48,12 +48,12 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         examine: Callable[[int], None],
         *,
         saved: Sequence[int],
-        until: int | None = None,
+        until: int,
     ) -> None:
         self._log, self._tokens, self._supervised = log, tokens_by_step, supervised
         self._report, self._examine, self._saved = report, examine, saved
         self.until = until
-        """The step after which the run pauses, with a checkpoint; None goes to the end."""
+        """The step after which the run ends or pauses, with a checkpoint."""
         self.interrupted = False
         """This process was asked to stop."""
         self.stopping = False
