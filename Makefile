@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 PORT ?= 8000
-PYTEST_OPTIONS ?=
+PYTEST_OPTIONS ?= -n auto --maxprocesses 4 --dist worksteal
 PIP = $(VENV)/bin/pip --disable-pip-version-check --quiet
 THOUSAND = $(VENV)/bin/thousand
 

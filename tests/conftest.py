@@ -12,6 +12,11 @@ os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ["COLUMNS"] = "200"
 # The tiny model is faster on one thread, and two processes on two threads each starve one another.
 os.environ["OMP_NUM_THREADS"] = "1"
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
+if WORKER and hasattr(os, "sched_setaffinity"):
+    # Servers and commands that a worker's tests start take as many threads as they see cores, and spin when they share them.
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[int(WORKER.removeprefix("gw")) % len(cores)]})
 
 import json
 import sys
@@ -70,7 +75,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A THOUSAND_HOME in which the embedded base is unpacked once for all tests (or the one named by THOUSAND_TEST_HOME)."""
     given = os.environ.get("THOUSAND_TEST_HOME")
-    return Path(given) if given else tmp_path_factory.mktemp("shared-home")
+    if given:
+        return Path(given)
+    return tmp_path_factory.getbasetemp().parent / "shared-home" if WORKER else tmp_path_factory.mktemp("shared-home")
 
 
 @pytest.fixture
