@@ -57,10 +57,10 @@ class Release(BaseModel):
     base: str
     base_checksum: str
     vocabulary: Vocabulary = "full"
-    method: Literal["lora", "full"] = "lora"
-    """An adapter for the base, or a whole model that needs no base."""
     """What it was trained with and is served with. The tokenizer in its folder, and so `template`, is the whole one in either
     case: other tools load the adapter on the whole base."""
+    method: Literal["lora", "full"] = "lora"
+    """An adapter for the base, or a whole model that needs no base."""
     template: dict[str, Any]
     recipe: dict[str, Any]
     data: list[DataFile]

@@ -12,11 +12,6 @@ os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ["COLUMNS"] = "200"
 # The tiny model is faster on one thread, and two processes on two threads each starve one another.
 os.environ["OMP_NUM_THREADS"] = "1"
-WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
-if WORKER and hasattr(os, "sched_setaffinity"):
-    # Servers and commands that a worker's tests start take as many threads as they see cores, and spin when they share them.
-    cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {cores[int(WORKER.removeprefix("gw")) % len(cores)]})
 
 import json
 import sys
@@ -28,6 +23,16 @@ import pytest
 
 from assistant import cli, settings
 from tests.tiny import make_tiny_base, make_tiny_llama
+
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
+
+
+def pytest_configure() -> None:
+    """A worker of several keeps to a core of its own: what its tests start takes a thread for each core it sees, and
+    threads that wait for one another spin."""
+    if WORKER and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(WORKER.removeprefix("gw")) % len(cores)]})
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,8 @@
 """Whether a run fits into memory, told before it begins: a machine that runs out kills without a word."""
 
+import ctypes
+import sys
+
 import psutil
 import torch
 from torch import Tensor
@@ -19,6 +22,24 @@ def available() -> int:
     if torch.cuda.is_available():
         return int(torch.cuda.mem_get_info()[0])
     return int(psutil.virtual_memory().available)
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+"""mallopt's names for its numbers, from glibc's malloc.h."""
+
+
+def keep_freed_blocks() -> None:
+    """Have this process keep the memory of freed tensors for the next ones, where its C library is glibc.
+
+    By default glibc maps every big block anew and gives it back when freed, and the system clears each page of it
+    again: a sixth of the time of a training step.
+    """
+    if sys.platform != "linux":
+        return
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        library.mallopt(_M_MMAP_MAX, 0)
+        library.mallopt(_M_TRIM_THRESHOLD, -1)
 
 
 def kept_bytes(learner: Learner, tokens: int, mixed: bool) -> int:
