@@ -76,7 +76,8 @@ def train(
         chosen = changed(preset("laptop" if recipe is None else recipe), changes)
         return begin_run(name, base, chosen, data_files(data or [bundled("dialogues")]), dev, say).name
 
-    run_to_release(processes.from_first(begin))
+    with processes.together():
+        run_to_release(processes.from_first(begin))
 
 
 def run_to_release(name: str) -> None:
