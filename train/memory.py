@@ -2,7 +2,7 @@
 
 import psutil
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from assistant.errors import ThousandError
 from train.kernels import POSITIONS_AT_ONCE
@@ -14,11 +14,21 @@ _MARGIN = 0.85
 """Of the memory that is free, so much is counted on; allocators and others take some too."""
 
 
+def device() -> torch.device:
+    """Where models are trained."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def available() -> int:
     """Free bytes where the model is trained: on the GPU, or of the machine."""
-    if torch.cuda.is_available():
+    if device().type == "cuda":
         return int(torch.cuda.mem_get_info()[0])
     return int(psutil.virtual_memory().available)
+
+
+def to_be_moved(model: nn.Module, target: torch.device) -> int:
+    """Bytes of the weights that are not on the target device yet, and will take room there."""
+    return sum(weight.nbytes for weight in [*model.parameters(), *model.buffers()] if weight.device.type != target.type)
 
 
 def kept_bytes(learner: Learner, tokens: int, mixed: bool) -> int:
@@ -63,6 +73,7 @@ def check_memory(learner: Learner, recipe: Recipe, longest: int, mixed: bool) ->
     """
     tokens = max(longest, recipe.tokens_per_micro_batch)
     fixed, each = needed(learner, recipe, tokens, mixed)
+    fixed += to_be_moved(learner, device())
     room = available() * _MARGIN
     if fixed + tokens * each <= room:
         return
