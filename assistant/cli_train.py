@@ -125,10 +125,12 @@ def sweep(
     name: Annotated[str | None, typer.Option(help="The sweep's name; by default the file's.")] = None,
 ) -> None:
     """Compare recipes by what their models say; begun again, it goes on where it was."""
-    from train.sweep import best_command, open_sweep, run_sweep, table
+    from train.grid import open_sweep
+    from train.sweep import run_sweep
+    from train.sweep_report import best_command, table, told_apart
     from train.watch import Step
 
-    opened = open_sweep(grid, name)
+    opened = open_sweep(grid, name, say)
     with bar(opened.name) as advance:
 
         def report(arm: str, step: Step) -> None:
@@ -138,6 +140,7 @@ def sweep(
 
         results = run_sweep(opened, report, say)
     out.print(table(results))
+    out.print(told_apart(results), highlight=False)
     hours = sum(result.cpu_seconds for result in results) / 3600
     out.print(f"{len(opened.arms)} arms, {hours:.2f} CPU-hours; every result: {opened.results_file}", highlight=False)
     out.print(f"Train a release by the best of them:  {best_command(opened, results)}", highlight=False, soft_wrap=True)
