@@ -17,7 +17,7 @@ import psutil
 import pytest
 import torch
 from rich.console import Console
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 
 from assistant import console, release, settings
 from assistant.base_model import quiet
@@ -160,11 +160,9 @@ def test_a_full_disk_while_the_release_is_written_leaves_none_and_resuming_makes
     monkeypatch: pytest.MonkeyPatch,
     method: str,
 ) -> None:
-    save = save_file
-
-    def full(tensors: dict[str, torch.Tensor], place: Path, *arguments: Any, **named: Any) -> None:
+    def full(_: dict[str, torch.Tensor], place: Path, **__: Any) -> None:
         Path(place).write_bytes(b"half")
-        save(tensors, "/dev/full", *arguments, **named)
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
     options = ["--base", tiny_base, "--data", dialogues_file, *short_dev(dialogues_file), "--name", "full"]
     with monkeypatch.context() as patched:
