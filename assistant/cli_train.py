@@ -76,7 +76,8 @@ def train(
         chosen = changed(preset("laptop" if recipe is None else recipe), changes)
         return begin_run(name, base, chosen, data_files(data or [bundled("dialogues")]), dev, say).name
 
-    run_to_release(processes.from_first(begin))
+    with processes.together():
+        run_to_release(processes.from_first(begin))
 
 
 def run_to_release(name: str) -> None:
@@ -124,10 +125,12 @@ def sweep(
     name: Annotated[str | None, typer.Option(help="The sweep's name; by default the file's.")] = None,
 ) -> None:
     """Compare recipes by what their models say; begun again, it goes on where it was."""
-    from train.sweep import best_command, open_sweep, run_sweep, table
+    from train.grid import open_sweep
+    from train.sweep import run_sweep
+    from train.sweep_report import best_command, table, told_apart
     from train.watch import Step
 
-    opened = open_sweep(grid, name)
+    opened = open_sweep(grid, name, say)
     with bar(opened.name) as advance:
 
         def report(arm: str, step: Step) -> None:
@@ -137,6 +140,7 @@ def sweep(
 
         results = run_sweep(opened, report, say)
     out.print(table(results))
+    out.print(told_apart(results), highlight=False)
     hours = sum(result.cpu_seconds for result in results) / 3600
     out.print(f"{len(opened.arms)} arms, {hours:.2f} CPU-hours; every result: {opened.results_file}", highlight=False)
     out.print(f"Train a release by the best of them:  {best_command(opened, results)}", highlight=False, soft_wrap=True)

@@ -30,10 +30,14 @@ DataOption = Annotated[
 ]
 
 
+def _speaks() -> bool:
+    """Of several processes the first one."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def say(line: str) -> None:
-    if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
-        return
-    err.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
+    if _speaks():
+        err.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager
@@ -42,7 +46,7 @@ def bar(label: str) -> Iterator[Advance]:
 
     Where there is no terminal it prints about twenty lines in all.
     """
-    if err.is_terminal:
+    if err.is_terminal and _speaks():
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from pydantic import SecretStr
+from pydantic import BaseModel, ConfigDict, SecretStr
 
 from assistant.errors import ThousandError
 from assistant.files import write_text
@@ -64,6 +64,15 @@ Grade: 3"""
 _GRADE = re.compile(r"[\s*_#`]*grade[\s*_`]*:[\s*_`]*([1-6])(?:\s*/\s*6)?[\s*_`.]*", re.IGNORECASE)
 
 
+class JudgeName(BaseModel):
+    """Which judge it is; what may be written down of it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str
+    model: str
+
+
 @dataclass(frozen=True)
 class Judge:
     """Where the judge is."""
@@ -72,6 +81,10 @@ class Judge:
     """The root of the API, such as `http://127.0.0.1:8000/v1`."""
     model: str
     key: SecretStr | None = None
+
+    @property
+    def name(self) -> JudgeName:
+        return JudgeName(url=self.url, model=self.model)
 
 
 @dataclass(frozen=True)
@@ -96,6 +109,12 @@ def from_settings() -> Judge | None:
     if not model:
         raise ThousandError("THOUSAND_JUDGE_URL is set without THOUSAND_JUDGE_MODEL: name the model that judges.")
     return Judge(url.rstrip("/"), model, key)
+
+
+def named_in_settings() -> JudgeName | None:
+    """The name of the judge that the environment names, if any. Raises what `from_settings` raises."""
+    judge = from_settings()
+    return None if judge is None else judge.name
 
 
 def read_grade(reply: str) -> int | None:

@@ -24,7 +24,7 @@ from evaluation.judge import Judge
 from evaluation.quality import Interval, Quality, qualities, said_before
 from tests.judging import completion, judging
 from train.choice_report import agreement, plot_choice, table
-from train.choose import CHOICES, DevTest, Scored, choose, dev_loss, read_choices, score_checkpoint
+from train.choose import CHOICES, DevTest, Scored, answers_file, choose, dev_loss, read_choices, score_checkpoint
 
 
 def answer(prompt: Dialogue, text: str, stopped: bool = True) -> Answer:
@@ -129,15 +129,15 @@ def test_a_scored_checkpoint_is_kept_with_its_answers_and_not_scored_twice(
     later, first = score(model, template, sat, 8), score(model, template, sat, 4)
     assert [first, later] == read_choices(sat.folder)
     assert first.score == later.score, "the same model says the same"
-    kept = [json.loads(line) for line in sat.answers_file(4).read_text(encoding="utf-8").splitlines()]
+    kept = [json.loads(line) for line in answers_file(sat.folder, 4).read_text(encoding="utf-8").splitlines()]
     assert [line["id"] for line in kept] == ["dev-1", "dev-2", "dev-3"]
     assert sum(line["score"] for line in kept) / 3 == pytest.approx(first.score.mean, abs=1e-3)
     assert sum(line["stopped"] for line in kept) / 3 == pytest.approx(first.stop_rate, abs=1e-3)
     assert (first.graded, first.judge_failed, first.graded_score) == (0, 0, None)
 
-    sat.answers_file(4).unlink()
+    answers_file(sat.folder, 4).unlink()
     assert score(model, template, sat, 4) == first
-    assert not sat.answers_file(4).exists(), "it was looked up, not generated again"
+    assert not answers_file(sat.folder, 4).exists(), "it was looked up, not generated again"
     other = replace(sat, prompts=sat.prompts[:2])
     assert score(model, template, other, 4).test != first.test
     with pytest.raises(ThousandError, match="different prompts"):

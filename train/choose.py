@@ -7,6 +7,7 @@ hand from what they generated (Zhou et al. 2023, section 3 and appendix B). Here
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from assistant.template import IGNORE, Template
 from evaluation.dev import Answer
 from evaluation.judge import Judge, grade_all
 from evaluation.quality import Interval, Quality, part_means, qualities, reference
+from train.faults import Diverged
 from train.generate import Generated, Model, answer_batch, evaluating
 
 CHOICES = "choices.jsonl"
@@ -80,13 +82,14 @@ class DevTest:
         whole = json.dumps([asked, self.sampling.model_dump_json(), judge])
         return hashlib.sha256(whole.encode()).hexdigest()[:16]
 
-    def answers_file(self, step: int) -> Path:
-        """What a checkpoint said, one line of JSON a prompt."""
-        return self.folder / "answers" / f"{step}.jsonl"
-
     def replies_file(self, step: int) -> Path:
         """What the judge wrote of it."""
         return self.folder / "answers" / f"{step}.judge.jsonl"
+
+
+def answers_file(folder: Path, step: int) -> Path:
+    """What a checkpoint of the run in a folder said, one line of JSON a prompt."""
+    return folder / "answers" / f"{step}.jsonl"
 
 
 def read_choices(folder: Path) -> list[Scored]:
@@ -164,12 +167,16 @@ def score_checkpoint(
     """Let the model answer the dev prompts, score the answers, and keep both; what was scored before is only looked up.
 
     Neither the model nor any random state is changed, so training goes on as if this had not happened. `report` is told
-    how many answers of how many are done. Raises ThousandError for a prompt without a reference answer.
+    how many answers of how many are done. Raises ThousandError for a prompt without a reference answer, Diverged for a model
+    whose loss is no number.
     """
     known = [scored for scored in read_choices(test.folder) if (scored.step, scored.test) == (step, test.identity)]
     if known:
         return known[0]
     spoken = [prompt.messages[:-1] for prompt in test.prompts if reference(prompt)]
+    loss = dev_loss(model, template, test.prompts)
+    if not math.isfinite(loss):
+        raise Diverged(f"The dev loss at step {step} is no number; lower learning_rate and start a new run.")
     # The embedding model and the judge are others' code, which may draw from the global random state.
     with torch.random.fork_rng():
         said = answer_batch(model, template, spoken, test.sampling, report)
@@ -179,13 +186,13 @@ def score_checkpoint(
             grades = grade_all(test.judge, answers, test.replies_file(step))
         found = qualities(answers, say, grades)
     graded = [quality for quality in found if "grade" in quality.parts]
-    _write_answers(test.answers_file(step), answers, found, grades)
+    _write_answers(answers_file(test.folder, step), answers, found, grades)
     scored = Scored(
         step=step,
         epoch=round(epoch, 4),
         test=test.identity,
         train_loss=round(train_loss, 5),
-        dev_loss=round(dev_loss(model, template, test.prompts), 5),
+        dev_loss=round(loss, 5),
         score=Interval.of([quality.score(with_grade=False) for quality in found]),
         graded_score=Interval.of([quality.score(with_grade=True) for quality in graded])
         if len(graded) >= ENOUGH_GRADED * len(found)
@@ -199,10 +206,15 @@ def score_checkpoint(
     return scored
 
 
+def comparable(scores: Sequence[tuple[Interval, Interval | None]]) -> list[Interval]:
+    """Of scores without and with a judge's grades those to compare by: with grades, if every one has those."""
+    graded = [with_grades for _, with_grades in scores if with_grades is not None]
+    return graded if len(graded) == len(scores) else [without for without, _ in scores]
+
+
 def compared_by(candidates: Sequence[Scored]) -> list[Interval]:
-    """The score of each candidate that it is compared by: with the judge's grades, if every one of them has those."""
-    graded = [scored.graded_score for scored in candidates if scored.graded_score is not None]
-    return graded if len(graded) == len(candidates) else [scored.score for scored in candidates]
+    """The score of each candidate that it is compared by."""
+    return comparable([(scored.score, scored.graded_score) for scored in candidates])
 
 
 def choose(candidates: Sequence[Scored]) -> Scored:

@@ -13,6 +13,26 @@ from assistant.errors import ThousandError
 from train.recipe import Recipe
 
 
+class Diverged(ThousandError):
+    """The run's numbers became none, which is the fault of its recipe."""
+
+
+@contextmanager
+def full_disk_told(folder: Path, go_on: str) -> Iterator[None]:
+    """Turns a failed write below `folder` into ThousandError; `go_on` is the command that goes on with the run."""
+    try:
+        yield
+    except OSError as error:
+        raise ThousandError(f"{disk_error(error, folder)} Then: {go_on}") from error
+    except (RuntimeError, SafetensorError) as error:
+        words = str(error)
+        # torch and safetensors hide the system's error number.
+        if "No space left" in words or "PytorchStreamWriter" in words or "unexpected pos" in words:
+            full = OSError(errno.ENOSPC, words)
+            raise ThousandError(f"{disk_error(full, folder)} Then: {go_on}") from error
+        raise
+
+
 @contextmanager
 def told(recipe: Recipe, longest: int, folder: Path, go_on: str) -> Iterator[None]:
     """Turns a failed allocation or a failed write into ThousandError; `longest` is the longest dialogue in tokens.
@@ -20,17 +40,11 @@ def told(recipe: Recipe, longest: int, folder: Path, go_on: str) -> Iterator[Non
     `go_on` is the command that goes on with the run.
     """
     try:
-        yield
-    except OSError as error:
-        raise ThousandError(f"{disk_error(error, folder)} Then: {go_on}") from error
-    except (MemoryError, RuntimeError, SafetensorError) as error:
-        words = str(error)
-        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in words:
+        with full_disk_told(folder, go_on):
+            yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error):
             raise ThousandError(f"Out of memory; {_less(recipe, longest, go_on)}") from None
-        # torch and safetensors hide the system's error number.
-        if "No space left" in words or "PytorchStreamWriter" in words or "unexpected pos" in words:
-            full = OSError(errno.ENOSPC, words)
-            raise ThousandError(f"{disk_error(full, folder)} Then: {go_on}") from error
         raise
 
 

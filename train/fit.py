@@ -23,7 +23,7 @@ from assistant.vocabulary import with_vocabulary
 from train import processes
 from train.batches import Examples, Steps, checkpoints, plan, render_all
 from train.curves import read_log
-from train.faults import told
+from train.faults import Diverged, told
 from train.memory import check_memory, keep_freed_blocks
 from train.model import Learner, load_for_training
 from train.run import Run, check_data
@@ -38,6 +38,9 @@ class Judge(Protocol):
     """Judges a checkpoint by what it says; called in the first process only, once for each saved step."""
 
     def __call__(self, learner: Learner, step: int, template: Template, epoch: float) -> None: ...
+
+    def check(self, positions: int | None, template: Template) -> None:
+        """Raises ThousandError, before the first step, for what no model of so many positions could be asked."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def fit(
 ) -> Fitted:
     """Train, from the last checkpoint if there is one, to the end of the plan (or for `until_epoch` epochs of it, with a checkpoint).
 
-    Raises Interrupted after Ctrl-C or SIGTERM (a checkpoint is saved), ThousandError when the loss is no number, when
+    Raises Interrupted after Ctrl-C or SIGTERM (a checkpoint is saved), Diverged when the loss is no number, ThousandError when
     nothing is supervised, when memory runs out, when the base or the data is not what the run began with, or when
     another process works on the same run. A run that fails before its first step leaves nothing.
     """
@@ -147,7 +150,10 @@ def _fit(
     dtype = torch.bfloat16 if recipe.precision == "bfloat16" else torch.float32
     keep_freed_blocks()
     learner = load_for_training(weights, recipe, dtype)
-    _check_length(learner, max(lengths))
+    positions = getattr(learner.causal.config, "max_position_embeddings", None)
+    _check_length(positions, max(lengths))
+    if judge is not None:
+        judge.check(positions, template)
     if not learner.packed:
         say(f"{base.name} cannot be trained on packed dialogues; they go through it one by one")
     check_memory(learner, recipe, max(lengths), mixed=recipe.method == "full" and dtype == torch.bfloat16)
@@ -180,8 +186,7 @@ def _fit(
     return Fitted(run, base, examples, template, learner, saved, _measured(run, tokens_by_step, share))
 
 
-def _check_length(learner: Learner, longest: int) -> None:
-    positions = getattr(learner.causal.config, "max_position_embeddings", None)
+def _check_length(positions: int | None, longest: int) -> None:
     if positions is not None and longest > positions:
         raise ThousandError(
             f"The base model has {positions} positions and the longest dialogue {longest} tokens; lower max_tokens, "
@@ -191,26 +196,26 @@ def _check_length(learner: Learner, longest: int) -> None:
 
 def _train(trainer: StepTrainer, run: Run, watch: Watch, longest: int) -> None:
     whole = whole_checkpoints(run.checkpoints)
-    if whole and step_of(whole[-1]) >= watch.until:
-        load_weights(trainer.model, whole[-1])
-        trainer.state.global_step = step_of(whole[-1])
-        watch.examined(trainer.state.global_step)
-        return
-    with watch.signals(), told(run.recipe, longest, run.folder, f"thousand train --resume {run.name}"):
-        trainer.train(resume_from_checkpoint=str(whole[-1]) if whole else None)
+    with told(run.recipe, longest, run.folder, run.go_on):
+        if whole and step_of(whole[-1]) >= watch.until:
+            load_weights(trainer.model, whole[-1])
+            trainer.state.global_step = step_of(whole[-1])
+            watch.examined(trainer.state.global_step)
+            return
+        with watch.signals():
+            trainer.train(resume_from_checkpoint=str(whole[-1]) if whole else None)
 
 
 def _say_how_it_ended(run: Run, watch: Watch, done: int, planned_steps: int) -> None:
     if watch.failed_at is not None:
         what = "gradient became no number" if math.isfinite(watch.last_loss) else f"loss became {watch.last_loss}"
-        raise ThousandError(
+        raise Diverged(
             f"The {what} at step {watch.failed_at}; lower learning_rate "
             f"(it is {run.recipe.learning_rate:g}) and start a new run."
         )
     if done < watch.until or watch.stopping:
         raise Interrupted(
-            f"Stopped at step {done} of {planned_steps}; the checkpoint is saved. "
-            f"Go on with: thousand train --resume {run.name}"
+            f"Stopped at step {done} of {planned_steps}; the checkpoint is saved. Go on with: {run.go_on}"
         )
 
 

@@ -15,15 +15,19 @@ from assistant.release import DataFile, Release
 from assistant.sampling import Sampling
 from assistant.template import Rendered
 from train.choice_report import plot_choice
+from train.faults import full_disk_told
 from train.fit import Fitted
 from train.session import Chosen
 
 
 def make_release(chosen: Chosen) -> Release:
-    """Write the release of a finished run into the registry's folder, whole or not at all; it is not promoted yet."""
+    """Write the release of a finished run into the registry's folder, whole or not at all; it is not promoted yet.
+
+    Raises ThousandError when the disk is full.
+    """
     fitted = chosen.fitted
     run, sampling = fitted.run, Sampling()
-    with atomic_folder(release.folder() / run.name) as place:
+    with full_disk_told(release.folder(), run.go_on), atomic_folder(release.folder() / run.name) as place:
         if run.recipe.method == "full":
             _save_model(fitted, place)
             tokenizer = fitted.base.folder

@@ -5,7 +5,7 @@ import sys
 
 import psutil
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from assistant.errors import ThousandError
 from train.kernels import POSITIONS_AT_ONCE
@@ -17,10 +17,17 @@ _MARGIN = 0.85
 """Of the memory that is free, so much is counted on; allocators and others take some too."""
 
 
+def device() -> torch.device:
+    """Where models are trained."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def available() -> int:
     """Free bytes where the model is trained: on the GPU, or of the machine."""
-    if torch.cuda.is_available():
+    if device().type == "cuda":
         return int(torch.cuda.mem_get_info()[0])
+    if glibc := _glibc():  # what an earlier run of this process left
+        glibc.malloc_trim(0)
     return int(psutil.virtual_memory().available)
 
 
@@ -34,12 +41,19 @@ def keep_freed_blocks() -> None:
     By default glibc maps every big block anew and gives it back when freed, and the system clears each page of it
     again: a sixth of the time of a training step.
     """
-    if sys.platform != "linux":
-        return
-    library = ctypes.CDLL(None)
-    if hasattr(library, "mallopt"):
-        library.mallopt(_M_MMAP_MAX, 0)
-        library.mallopt(_M_TRIM_THRESHOLD, -1)
+    if glibc := _glibc():
+        glibc.mallopt(_M_MMAP_MAX, 0)
+        glibc.mallopt(_M_TRIM_THRESHOLD, -1)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    return library if hasattr(library, "mallopt") else None
+
+
+def to_be_moved(model: nn.Module, target: torch.device) -> int:
+    """Bytes of the weights that are not on the target device yet, and will take room there."""
+    return sum(weight.nbytes for weight in [*model.parameters(), *model.buffers()] if weight.device.type != target.type)
 
 
 def kept_bytes(learner: Learner, tokens: int, mixed: bool) -> int:
@@ -84,6 +98,7 @@ def check_memory(learner: Learner, recipe: Recipe, longest: int, mixed: bool) ->
     """
     tokens = max(longest, recipe.tokens_per_micro_batch)
     fixed, each = needed(learner, recipe, tokens, mixed)
+    fixed += to_be_moved(learner, device())
     room = available() * _MARGIN
     if fixed + tokens * each <= room:
         return

@@ -1,7 +1,10 @@
 """Training in several processes (accelerate launch, torchrun): who is first, and saying the same thing in all of them."""
 
+import gc
 import os
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar, cast
 
 import torch
@@ -22,7 +25,45 @@ def rank() -> int:
 
 
 class Elsewhere(ThousandError):
-    """The first process failed, and has said why."""
+    """Another process failed, and has said why."""
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """What the processes do together, from the first time they meet; they part at its end, and after an error too.
+
+    Whoever keeps the connection until the interpreter ends can crash there. Raises Elsewhere when another process has
+    ended, which cuts the connection to it.
+    """
+    if count() == 1:
+        yield
+        return
+    # Loaded once there is a connection, this module would keep it as a default argument of its functions.
+    import torch.distributed.nn.functional
+
+    try:
+        yield
+        wait()
+    except BaseException as error:
+        _let_go(error)
+        if isinstance(error, torch.distributed.DistError) or (
+            isinstance(error, RuntimeError) and "gloo/" in str(error)
+        ):
+            raise Elsewhere(
+                "Another process has ended; go on from the last checkpoint with: thousand train --resume RUN"
+            ) from None
+        raise
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+        gc.collect()  # a trainer is part of cycles, and would keep the connection
+
+
+def _let_go(error: BaseException | None) -> None:
+    """What the failed functions held is let go of: the trainer among it, and with it the connection."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__
 
 
 def from_first(make: Callable[[], T]) -> T:

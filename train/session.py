@@ -9,6 +9,7 @@ import torch
 
 from assistant import base_model
 from assistant.base_model import Say
+from assistant.errors import BadData
 from assistant.sampling import Sampling
 from assistant.template import Template
 from evaluation.dev import read_prompts
@@ -16,6 +17,7 @@ from evaluation.judge import from_settings
 from train import processes
 from train.choose import DevTest, Scored, choose, read_choices, score_checkpoint
 from train.curves import read_log
+from train.faults import full_disk_told
 from train.fit import Fitted, fit
 from train.model import Learner
 from train.run import Run
@@ -40,6 +42,19 @@ class Examiner:
     run: Run
     test: DevTest
     say: Say
+
+    def check(self, positions: int | None, template: Template) -> None:
+        """Raises BadData naming every dev prompt that has more tokens, its reference included, than the model reads."""
+        if positions is None:
+            return
+        tokens = {prompt.where: len(template.render(prompt.messages).ids) for prompt in self.test.prompts}
+        problems = [
+            f"{where}: has {count} tokens with its reference, and the base model reads {positions}"
+            for where, count in tokens.items()
+            if count > positions
+        ]
+        if problems:
+            raise BadData(problems)
 
     def __call__(self, learner: Learner, step: int, template: Template, epoch: float) -> None:
         """Score the checkpoint of that step, once."""
@@ -95,15 +110,22 @@ def train_and_choose(
     fitted = fit(run, base, report, say, judge=examiner, until_epoch=until_epoch)
     if processes.rank() > 0:
         return None
-    known = {scored.step for scored in read_choices(run.folder)}
-    for step in fitted.saved:  # what an interruption, or the loss of choices.jsonl, left unexamined
-        place = weights_of(run.checkpoints, step)
-        if step not in known and (place / WEIGHTS).exists():
-            load_weights(fitted.learner, place)
-            examiner(fitted.learner, step, fitted.template, step * run.recipe.epochs / fitted.saved[-1])
+    with full_disk_told(run.folder, run.go_on):
+        _examine_the_others(fitted, examiner)
     candidates = [
         scored for scored in read_choices(run.folder) if (weights_of(run.checkpoints, scored.step) / WEIGHTS).exists()
     ]
     best = choose(candidates)
     load_weights(fitted.learner, weights_of(run.checkpoints, best.step))
     return Chosen(fitted, best, candidates)
+
+
+def _examine_the_others(fitted: Fitted, examiner: Examiner) -> None:
+    """What an interruption, or the loss of choices.jsonl, left unexamined."""
+    run = fitted.run
+    known = {scored.step for scored in read_choices(run.folder)}
+    for step in fitted.saved:
+        place = weights_of(run.checkpoints, step)
+        if step not in known and (place / WEIGHTS).exists():
+            load_weights(fitted.learner, place)
+            examiner(fitted.learner, step, fitted.template, step * run.recipe.epochs / fitted.saved[-1])

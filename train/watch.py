@@ -152,6 +152,9 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         }
         with self._log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+            if control.should_save:  # a checkpoint never outlives the lines that lead to it
+                file.flush()
+                os.fsync(file.fileno())
         left = sum(self._tokens[step:]) / rate
         self._report(Step(step, len(self._tokens), self.last_loss, self._supervised, rate, left))
         return control

@@ -1,9 +1,12 @@
 """Whatever stops a run, nothing is half-written, the last good checkpoint is whole, and the next command is said."""
 
 import errno
+import io
+import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,12 +16,16 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from rich.console import Console
+from safetensors import SafetensorError
 
-from assistant import release, settings
+from assistant import console, release, settings
+from assistant.base_model import quiet
 from tests.conftest import Command, short_dev, write_dialogues
 from tests.invariants.test_training import largest_difference, log_of, train, weights
-from train import memory, trainer
-from train.run import runs_folder
+from train import make_release, memory, trainer
+from train.recipe import preset
+from train.run import begin_run, runs_folder
 from train.trainer import whole_checkpoints
 
 RECIPE = ("epochs=8", "dialogues_per_step=4", "residual_dropout=0.2", "checkpoint_steps=3")
@@ -144,6 +151,127 @@ def test_a_full_disk_in_the_middle_of_a_checkpoint_leaves_the_one_before(
     same_run("full", "whole")
 
 
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_full_disk_while_the_release_is_written_leaves_none_and_resuming_makes_it_without_training(
+    thousand: Command,
+    home: Path,
+    tiny_base: Path,
+    dialogues_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+) -> None:
+    def full(_: dict[str, torch.Tensor], place: Path, **__: Any) -> None:
+        Path(place).write_bytes(b"half")
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    options = ["--base", tiny_base, "--data", dialogues_file, *short_dev(dialogues_file), "--name", "full"]
+    with monkeypatch.context() as patched:
+        patched.setattr(make_release, "save_file", full)
+        patched.setattr("transformers.modeling_utils.safe_save_file", full)
+        changes = ["--method", method, "--set", "epochs=0.5", "--set", "precision=float32"]
+        result = thousand("train", *options, *changes)
+    assert result.code == 1
+    assert "No space left on device. Free some space" in result.err
+    assert result.err.rstrip().endswith("Then: thousand train --resume full")
+    assert not list(release.folder().iterdir())
+    log = log_of("full")
+    resumed = thousand("train", "--resume", "full")
+    assert resumed.code == 0, resumed.err
+    assert "training" not in resumed.err and log_of("full") == log
+    assert release.read(release.path("full")).chosen_step == log[-1]["step"]
+
+
+def test_the_log_is_on_the_disk_before_its_checkpoint_counts(
+    thousand: Command, home: Path, tiny_base: Path, dialogues_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, synced = runs_folder() / "safe" / "log.jsonl", 0
+    sync, write = os.fsync, trainer.write_text
+
+    def counted(descriptor: int) -> None:
+        nonlocal synced
+        sync(descriptor)
+        if log.exists() and os.fstat(descriptor).st_ino == log.stat().st_ino:
+            synced = len(log.read_text().splitlines())
+
+    def whole(file: Path, text: str) -> None:
+        assert synced == int(file.parent.name.rpartition("-")[2]), "a power cut now would lose lines"
+        write(file, text)
+
+    monkeypatch.setattr(os, "fsync", counted)
+    monkeypatch.setattr(trainer, "write_text", whole)
+    train(thousand, tiny_base, dialogues_file, "safe", "epochs=1", "dialogues_per_step=4", "checkpoint_steps=2")
+    assert synced == 3
+
+
+def test_another_judge_than_at_the_beginning_is_refused_at_once(
+    thousand: Command, home: Path, tiny_base: Path, dialogues_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def judged_by(url: str | None, model: str | None = "m") -> None:
+        for name, value in (("URL", url), ("MODEL", model), ("KEY", "secret")):
+            if value is None:
+                monkeypatch.delenv(f"THOUSAND_JUDGE_{name}", raising=False)
+            else:
+                monkeypatch.setenv(f"THOUSAND_JUDGE_{name}", value)
+        settings.settings.cache_clear()
+
+    judged_by("nowhere")
+    bad = thousand("train", "--base", tiny_base, "--data", dialogues_file, "--name", "judged")
+    assert bad.code == 1
+    assert "THOUSAND_JUDGE_URL is 'nowhere', no address" in bad.err
+    assert not runs_folder().exists()
+
+    dev = dialogues_file.parent / "dev" / "two.jsonl"
+    judged_by("http://127.0.0.1:1/v1/")
+    begin_run("judged", str(tiny_base), preset("laptop"), [dialogues_file], dev, quiet)
+    judged_by(None)
+    begin_run("unjudged", str(tiny_base), preset("laptop"), [dialogues_file], dev, quiet)
+    assert "secret" not in (runs_folder() / "judged" / "run.json").read_text()
+    lost = thousand("train", "--resume", "judged")
+    assert lost.code == 1
+    assert "was m at http://127.0.0.1:1/v1 when it began" in lost.err
+    assert "set THOUSAND_JUDGE_URL=http://127.0.0.1:1/v1 and THOUSAND_JUDGE_MODEL=m, and go on with" in lost.err
+    judged_by("http://127.0.0.1:1/v1", "another")
+    assert thousand("train", "--resume", "judged").err == lost.err
+    new = thousand("train", "--resume", "unjudged")
+    assert new.code == 1
+    assert "unset THOUSAND_JUDGE_URL, and go on with: thousand train --resume unjudged" in new.err
+
+
+def test_dev_prompts_that_the_model_cannot_read_are_named_before_the_first_step(
+    thousand: Command, home: Path, tiny_base: Path, dialogues_file: Path
+) -> None:
+    dev = dialogues_file.parent / "dev" / "long.jsonl"
+    lines = []
+    for asked, answered in ((1, 1), (600, 1), (1, 600), (1, 1)):
+        asked_text, answered_text = "why " * asked, "so it is. " * answered
+        messages = [{"role": "user", "content": asked_text}, {"role": "assistant", "content": answered_text}]
+        lines.append(json.dumps({"id": f"dev-{len(lines)}", "messages": messages}) + "\n")
+    dev.write_text("".join(lines))
+    result = thousand("train", "--base", tiny_base, "--data", dialogues_file, "--dev", dev, "--name", "long")
+    assert result.code == 1
+    said = re.findall(r"long\.jsonl:(\d): has \d+ tokens with its reference, and the base model reads 512", result.err)
+    assert said == ["2", "3"]
+    assert "training" not in result.err
+    assert not (runs_folder() / "long").exists()
+
+
+def test_weights_that_are_still_to_be_moved_to_the_gpu_take_room_there() -> None:
+    layer = torch.nn.Linear(3, 5, dtype=torch.bfloat16)
+    assert memory.to_be_moved(layer, torch.device("cuda")) == 2 * (3 * 5 + 5)
+    assert memory.to_be_moved(layer, torch.device("cpu")) == 0
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_of_several_processes_only_the_first_draws_a_bar(monkeypatch: pytest.MonkeyPatch, rank: str) -> None:
+    monkeypatch.setenv("RANK", rank)
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=120)
+    monkeypatch.setattr(console, "err", terminal)
+    with console.bar("training") as advance:
+        advance(1, 2, "loss 3.000")
+    drawn = terminal.file.getvalue()  # type: ignore[attr-defined]
+    assert ("training" in drawn) == bool(drawn) == (rank == "0")
+
+
 def test_a_torn_last_line_of_the_log_is_measured_again(whole: Path, tiny_base: Path) -> None:
     killed_at(5, tiny_base, whole, "torn")
     log = runs_folder() / "torn" / "log.jsonl"
@@ -260,3 +388,62 @@ def test_two_processes_equal_one(
         assert one["loss"] == pytest.approx(two["loss"], abs=2e-5)
         assert one["grad_norm"] == pytest.approx(two["grad_norm"], abs=2e-4)
     assert largest_difference(weights(release.path("one")), weights(release.path("two"))) < 1e-3  # bfloat16 files
+
+
+PARTS = """
+import atexit, torch.distributed
+from pathlib import Path
+
+def threads():
+    names = {task.read_text().strip() for task in Path("/proc/self/task").glob("*/comm")}
+    print("connected" if any("gloo" in name for name in names) else "parted", flush=True)
+
+atexit.register(threads)
+from assistant.cli import main
+main()
+"""
+
+
+def two(*words: object) -> list[subprocess.Popen[str]]:
+    """The command in two processes, without a launcher that would end the one after the other."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port = found.getsockname()[1]
+    common = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    return [
+        subprocess.Popen(
+            [sys.executable, "-c", PARTS, "train", *map(str, words)],
+            env={**common, "RANK": rank, "LOCAL_RANK": rank},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in ("0", "1")
+    ]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks at the threads in /proc")
+def test_processes_part_before_they_end_also_when_one_of_them_failed(
+    home: Path, tiny_base: Path, dialogues_file: Path
+) -> None:
+    options = ["--base", tiny_base, "--data", dialogues_file, *short_dev(dialogues_file)]
+    changes = ["--set", "precision=float32", "--set", "dialogues_per_step=4", "--set"]
+    done = [one.communicate(timeout=300) for one in two(*options, *changes, "epochs=0.5", "--name", "good")]
+    assert [out.splitlines()[-1] for out, _ in done] == ["parted", "parted"], done
+
+    failing = two(*options, *changes, "epochs=0.5", "--name", "good")
+    done = [one.communicate(timeout=300) for one in failing]
+    assert [one.returncode for one in failing] == [1, 1], done
+    assert [out.split() for out, _ in done] == [["parted"], ["parted"]]
+    assert "There is a run or a release named 'good' already" in done[0][1]
+    assert "The first process failed." in done[1][1]
+    assert not any("Traceback" in err or "terminate" in err for _, err in done)
+
+    first, second = two(*options, *changes, "epochs=14", "--name", "killed")
+    assert first.stderr is not None
+    for line in first.stderr:
+        if line.startswith("training "):
+            first.kill()
+    out, err = second.communicate(timeout=300)
+    first.communicate()
+    assert (second.returncode, out.split()) == (1, ["parted"]), err
+    assert err.startswith("Another process has ended; go on from the last checkpoint")
