@@ -165,7 +165,7 @@ def _dialect(remote: Remote, model: str, models: list[dict[str, Any]], template:
         fields = dialect.fields(Sampling(temperature=0, max_tokens=1), template.stop_id)
         answer = remote.ask("completions", {"model": model, "prompt": prompt, **fields})
         if answer.status_code == 200:
-            _check_tokenizer(remote, answer, ids)
+            _check_tokenizer(remote, answer, len(ids))
             return dialect
         refusals.append(said(answer))
         if answer.status_code not in REFUSED:
@@ -176,10 +176,16 @@ def _dialect(remote: Remote, model: str, models: list[dict[str, Any]], template:
     )
 
 
-def _check_tokenizer(remote: Remote, answer: httpx2.Response, ids: list[int]) -> None:
-    read = (answer.json().get("usage") or {}).get("prompt_tokens", len(ids))
-    if read != len(ids):
+def _check_tokenizer(remote: Remote, answer: httpx2.Response, meant: int) -> None:
+    try:
+        read = answer.json()["usage"]["prompt_tokens"]
+    except (ValueError, KeyError, TypeError):
         raise ThousandError(
-            f"The engine at {remote.url} reads {read} tokens where the release has {len(ids)}, so it serves another model, or has "
+            f"The engine at {remote.url} does not say how many tokens it read ({said(answer)}), so it cannot be told whether it "
+            "has the release's tokenizer; it cannot be used."
+        ) from None
+    if read != meant:
+        raise ThousandError(
+            f"The engine at {remote.url} reads {read} tokens where the release has {meant}, so it serves another model, or has "
             "another tokenizer; start it on the release: thousand releases export NAME FOLDER --to safetensors"
         )

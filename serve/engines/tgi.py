@@ -97,13 +97,15 @@ def _meaning(error: Exception) -> EngineError:
     if isinstance(error, TextGenerationError):
         return EngineError(f"TGI failed: {error}")
     if status is not None:
-        return EngineError(f"TGI failed with status {status}: {_words(error)}")
+        return EngineError(f"TGI failed: {_words(error)}")
     return EngineError(f"TGI went away: {type(error).__name__}")
 
 
 def _words(error: Exception) -> str:
     """What the server said, without the address that huggingface_hub puts in front."""
-    return str(error.server_message if isinstance(error, HfHubHTTPError) else error)
+    if isinstance(error, HfHubHTTPError):
+        return f"{error.response.status_code} {error.server_message or ''}".strip()
+    return str(error)
 
 
 def _max_total_tokens(remote: Remote) -> int:
