@@ -112,6 +112,14 @@ def test_truth_7_temperature_zero_and_top_p_zero_are_greedy(bench: Bench) -> Non
     assert bench.text(top_p=1, seed=3, max_tokens=10) != greedy
 
 
+def test_the_repetition_penalty_is_honoured(bench: Bench) -> None:
+    def said(penalty: float) -> list[str]:  # at a temperature at which the small scores of random weights matter
+        return [bench.text(seed=seed, temperature=0.03, top_p=1, repetition_penalty=penalty) for seed in range(3)]
+
+    assert said(1) == said(1)
+    assert said(1) != said(2), "a server may ignore a name that it does not know"
+
+
 def test_truth_8_the_finish_reason_is_true(bench: Bench) -> None:
     room = CONTEXT - len(bench.chat.template.prompt(HELLO))
     outcomes: list[tuple[str | None, int]] = []
