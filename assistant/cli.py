@@ -12,7 +12,17 @@ from assistant.cli_data import data_app
 from assistant.cli_evaluate import evaluate_app
 from assistant.cli_releases import releases_app
 from assistant.cli_train import train_app
-from assistant.console import ContextOption, EngineOption, ReleaseOption, err, merging, out, say
+from assistant.console import (
+    ContextOption,
+    EngineModelOption,
+    EngineUrlOption,
+    ReleaseOption,
+    ServingEngineOption,
+    err,
+    merging,
+    out,
+    say,
+)
 from assistant.errors import ThousandError, validation_sentence
 
 app = typer.Typer(
@@ -36,7 +46,9 @@ def chat(
     repetition_penalty: Annotated[float | None, typer.Option(help="1 is none.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="The longest answer.")] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same answer.")] = None,
-    engine: EngineOption = "auto",
+    engine: ServingEngineOption = "auto",
+    engine_url: EngineUrlOption = None,
+    engine_model: EngineModelOption = None,
     context: ContextOption = 4096,
 ) -> None:
     """Chat in the terminal."""
@@ -53,7 +65,9 @@ def chat(
     }
     given = {key: value for key, value in asked.items() if value is not None}
     Sampling.model_validate(given)
-    opened = open_chat(release, engine=engine, context=context, say=say, progress=merging)
+    opened = open_chat(
+        release, engine=engine, context=context, say=say, progress=merging, url=engine_url, model=engine_model
+    )
     chat_in_terminal(opened, Sampling.model_validate({**opened.sampling.model_dump(), **given}), system, out)
 
 
@@ -65,7 +79,9 @@ def serve(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
     page: Annotated[bool, typer.Option(help="Serve the chat page at / beside the endpoint.")] = True,
-    engine: EngineOption = "auto",
+    engine: ServingEngineOption = "auto",
+    engine_url: EngineUrlOption = None,
+    engine_model: EngineModelOption = None,
     context: ContextOption = 4096,
 ) -> None:
     """Serve the chat page and the OpenAI-compatible endpoint."""
@@ -74,7 +90,9 @@ def serve(
 
     key = settings().api_key
     listener = start.listen(host, port, key)
-    opened = start.open_chat(release, engine=engine, context=context, say=say, progress=merging)
+    opened = start.open_chat(
+        release, engine=engine, context=context, say=say, progress=merging, url=engine_url, model=engine_model
+    )
     shown = f"[{host}]" if ":" in host else host
     out.print(f"Serving {opened.name} with {opened.engine.name}; Ctrl-C stops", highlight=False)
     if page:

@@ -19,6 +19,22 @@ err = Console(stderr=True, emoji=False)
 EngineOption = Annotated[
     Literal["auto", "llama.cpp", "transformers"], typer.Option(help="What runs the model; auto is llama.cpp on a CPU.")
 ]
+ServingEngineOption = Annotated[
+    Literal["auto", "llama.cpp", "transformers", "tgi", "openai"],
+    typer.Option(
+        help="What runs the model; auto is llama.cpp on a CPU. tgi (text-generation-inference) and openai (vLLM, and others that "
+        "are OpenAI-compatible) are servers, at --engine-url."
+    ),
+]
+EngineUrlOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Where that server is, such as http://127.0.0.1:8080 (tgi) or http://127.0.0.1:8000/v1 (openai)."
+    ),
+]
+EngineModelOption = Annotated[
+    str | None, typer.Option(help="What it calls the release: TGI's adapter id, or the model or adapter name of vLLM.")
+]
 Advance = Callable[[int, int, str], None]
 ContextOption = Annotated[int, typer.Option(min=64, max=32768, help="Tokens a conversation and its answer may have.")]
 ReleaseOption = Annotated[str | None, typer.Option(help="A release by name; the current one by default.")]

@@ -81,6 +81,7 @@ class ContentEncoder:
 
         Raises ThousandError when its control tokens cannot be kept apart from text.
         """
+        self._whole = tokenizer
         self._tokenizer, self.control = _without_control_tokens(tokenizer)
         self._forbidden: dict[int, list[tuple[list[int], str]]] = {}
         self._longest = 0
@@ -121,7 +122,11 @@ class ContentEncoder:
         markers = {marker for known in self._forbidden.values() for _, marker in known if marker in text}
         if self._forbidden:
             markers |= {marker for _, marker in self._found(self.plain(text))}
-        return [*(spelling for spelling in self.control if spelling in text), *sorted(markers)]
+        read = set(
+            self._whole.encode(text, add_special_tokens=False).ids
+        )  # a normalizer may make one of other spellings
+        control = [spelling for spelling, id_ in self.control.items() if spelling in text or id_ in read]
+        return [*control, *sorted(markers)]
 
     def _encode_pieces(self, text: str, cuts: set[int]) -> tuple[list[int], list[int]]:
         """The ids of the pieces, one after the other, and the character of `text` at which each begins."""

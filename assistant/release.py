@@ -297,9 +297,23 @@ def open_parts(place: Path, release: Release, say: Say = base_model.quiet) -> tu
         template = Template.load(base.folder if compact else place, stop)
         # The record has the stop token's id in the whole vocabulary; which token it is follows from the rule.
         trained = {**release.template, "stop_id": template.stop_id} if compact else release.template
-    if template.record() != trained:
-        raise ThousandError(f"The template of release {release.name} is not the one it was trained with; train again.")
+    _check_template(template.record(), release, trained)
     return base, template
+
+
+def open_template(place: Path, release: Release) -> Template:
+    """The template on the whole vocabulary, which servers of others have; no base model is needed for it.
+
+    Raises ThousandError when it is not what the release was trained with.
+    """
+    template = Template.load(place, release.template["stop_rule"])
+    _check_template(template.record(), release, release.template)
+    return template
+
+
+def _check_template(found: dict[str, Any], release: Release, trained: dict[str, Any]) -> None:
+    if found != trained:
+        raise ThousandError(f"The template of release {release.name} is not the one it was trained with; train again.")
 
 
 def _resolved(release: Release, say: Say) -> Base:

@@ -1,4 +1,5 @@
-"""Where things live, read once from the environment (`THOUSAND_HOME`, `THOUSAND_API_KEY`, `THOUSAND_JUDGE_...`)."""
+"""Where things live, read once from the environment (`THOUSAND_HOME`, `THOUSAND_API_KEY`, `THOUSAND_ENGINE_KEY`,
+`THOUSAND_JUDGE_...`)."""
 
 from functools import cache
 from pathlib import Path
@@ -26,6 +27,9 @@ class Settings(BaseSettings):
 
     api_key: SecretStr | None = None
     """Asked for by the endpoint and by the page; required to listen on anything but this machine."""
+
+    engine_key: SecretStr | None = None
+    """Sent as a bearer token to the server that `--engine-url` names."""
 
     judge_url: str | None = None
     """An OpenAI-compatible API, such as `http://127.0.0.1:8000/v1`, that grades answers; without it nothing is graded."""

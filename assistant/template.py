@@ -206,6 +206,13 @@ class Template:
         """The ids after which the assistant's next answer begins."""
         return self.render(messages).ids + self._headers["assistant"]
 
+    def as_text(self, ids: Sequence[int]) -> str:
+        """A prompt's ids as the text in which this tokenizer finds them again, for back ends that take only text: without
+        the BOS where the tokenizer puts one before every text itself. No content may hold `control_spellings`."""
+        own_bos = bool(self._start) and self.tokenizer.encode("").ids[:1] == self._start
+        text: str = self.tokenizer.decode(list(ids)[len(self._start) if own_bos else 0 :], skip_special_tokens=False)
+        return text
+
     def render_within(self, messages: Sequence[Message], limit: int) -> Cut:
         """`render`, cut to at most `limit` ids, not counting what closes the last turn.
 

@@ -20,7 +20,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve.chat import Busy, Chat, Refused, Turn
-from serve.engines.base import EngineError
+from serve.engines.base import EngineBusy, EngineError, EngineRefused
 from serve.wire import ChatRequest
 
 CURRENT = "thousand"
@@ -131,7 +131,7 @@ def routes(chat: Chat, key: SecretStr | None) -> APIRouter:
         except Refused as error:
             raise ApiError(400, str(error), parameter=error.parameter, code=error.code) from None
         except Busy as error:
-            raise ApiError(429, str(error), kind="rate_limit_error", code="busy", retry_after=2) from None
+            raise _busy(str(error)) from None
         identity = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": chat.name}
         if body.stream:
             with_usage = body.stream_options is not None and body.stream_options.include_usage
@@ -172,7 +172,19 @@ async def _whole(turn: Turn, request: Request) -> str | None:
     try:
         return work.result()
     except EngineError as error:
-        raise ApiError(500, str(error), kind="server_error", code="engine_error") from None
+        raise _engine_failure(error) from None
+
+
+def _engine_failure(error: EngineError) -> ApiError:
+    if isinstance(error, EngineBusy):
+        return _busy(str(error))
+    if isinstance(error, EngineRefused):
+        return ApiError(400, str(error), code="engine_refused")
+    return ApiError(500, str(error), kind="server_error", code="engine_error")
+
+
+def _busy(message: str) -> ApiError:
+    return ApiError(429, message, kind="rate_limit_error", code="busy", retry_after=2)
 
 
 def _usage(turn: Turn) -> dict[str, Any]:
@@ -208,7 +220,7 @@ async def _sse(turn: Turn, identity: dict[str, Any], with_usage: bool) -> AsyncG
             async for piece in text:
                 yield chunk({"content": piece})
         except EngineError as error:
-            yield event(ApiError(500, str(error), kind="server_error", code="engine_error").body)
+            yield event(_engine_failure(error).body)
             return
         yield chunk({}, turn.finish_reason)
         if with_usage:

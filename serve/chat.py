@@ -76,7 +76,8 @@ class Chat:
         self._turns: WeakSet[Turn] = WeakSet()
 
     def turn(self, messages: Sequence[Message], sampling: Sampling) -> Turn:
-        """Begin an answer. Raises Refused when the messages are out of turn or too long, Busy when too many wait."""
+        """Begin an answer. Raises Refused when the messages are out of turn, too long, or spell what the engine would
+        take for a control token; Busy when too many wait."""
         problem = turn_order_problem(messages)
         if problem is None and messages[-1].role != "user":
             problem = "the last message must be from the user"
@@ -90,6 +91,8 @@ class Chat:
                 parameter="messages",
                 code="context_length_exceeded",
             )
+        if self.engine.reads_text:
+            self._refuse_control_tokens(messages)
         prompt = self.template.prompt(messages)
         room = self.engine.context - len(prompt)
         if room < 1:
@@ -105,6 +108,16 @@ class Chat:
         self._turns.add(turn)
         turn.text = self._text(turn, prompt, sampling.model_copy(update={"max_tokens": min(sampling.max_tokens, room)}))
         return turn
+
+    def _refuse_control_tokens(self, messages: Sequence[Message]) -> None:
+        spelled = [text for message in messages for text in self.template.control_spellings(message.content)]
+        if spelled:
+            raise Refused(
+                f"The engine ({self.engine.name}) reads the conversation as one text, in which {', '.join(dict.fromkeys(spelled))} "
+                "would be taken for the end or the beginning of a turn; write it in another way.",
+                parameter="messages",
+                code="control_token",
+            )
 
     async def _text(self, turn: Turn, prompt: list[int], sampling: Sampling) -> AsyncGenerator[str, None]:
         stops = StopStrings(sampling.stop)

@@ -5,7 +5,7 @@ import ipaddress
 import shutil
 import socket
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast, get_args
 
 import uvicorn
 from pydantic import SecretStr
@@ -16,11 +16,14 @@ from assistant.errors import ThousandError
 from assistant.gguf_merge import Progress
 from assistant.release import Release
 from assistant.sampling import Sampling
+from assistant.settings import settings
 from assistant.template import Template
 from serve.chat import Chat
 from serve.engines.base import Engine
+from serve.engines.remote import Remote
 
 EngineName = Literal["auto", "llama.cpp", "transformers"]
+RemoteName = Literal["tgi", "openai"]
 
 
 def _has_gpu() -> bool:
@@ -57,15 +60,56 @@ def start_engine(
     return PyTorch(base, place, record, template, context=context, say=say)
 
 
+def connect(kind: RemoteName, remote: Remote, template: Template, context: int) -> Engine:
+    """The engine for a release that runs on a server. Raises ThousandError when the server does not have it."""
+    if kind == "tgi":
+        from serve.engines.tgi import Tgi
+
+        return Tgi(remote, template, context=context)
+    from serve.engines.openai_completions import OpenAICompletions
+
+    return OpenAICompletions(remote, template, context=context)
+
+
+def _remote(engine: EngineName | RemoteName, url: str | None, model: str | None) -> Remote | None:
+    """Where the engine is, None for one of this process. Raises ThousandError when the options do not go together."""
+    if engine not in get_args(RemoteName):
+        if url is not None or model is not None:
+            raise ThousandError(
+                "--engine-url and --engine-model are for an engine elsewhere: add --engine tgi or --engine openai."
+            )
+        return None
+    if url is None:
+        raise ThousandError(
+            f"--engine {engine} needs --engine-url, where that server is; docs/deploying.md says how to start one."
+        )
+    return Remote(url, model, settings().engine_key)
+
+
 def open_chat(
-    name: str | None, *, engine: EngineName, context: int, say: Say, progress: Progress = lambda done, total: None
+    name: str | None,
+    *,
+    engine: EngineName | RemoteName,
+    context: int,
+    say: Say,
+    progress: Progress = lambda done, total: None,
+    url: str | None = None,
+    model: str | None = None,
 ) -> Chat:
-    """A chat with a release (the current one by default). Raises ThousandError when it cannot be had."""
+    """A chat with a release (the current one by default). Raises ThousandError when it cannot be had.
+
+    `url` and `model` say where a remote engine is and what it calls the release.
+    """
+    remote = _remote(engine, url, model)
     chosen = release.current(say) if name is None else name
     place = release.path(chosen, say)
     record = release.read(place)
+    if remote is not None:
+        template = release.open_template(place, record)
+        connected = connect(cast("RemoteName", engine), remote, template, context)
+        return Chat(connected, template, name=chosen, sampling=record.sampling, record=record)
     base, template = release.open_parts(place, record, say)
-    started = start_engine(engine, base, place, record, template, context, say, progress)
+    started = start_engine(cast("EngineName", engine), base, place, record, template, context, say, progress)
     return Chat(started, template, name=chosen, sampling=record.sampling, record=record)
 
 

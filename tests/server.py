@@ -5,12 +5,15 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
+import uvicorn
+from starlette.types import ASGIApp
 
 
 def free_port() -> int:
@@ -46,6 +49,31 @@ def serving(home: Path, *options: str, key: str | None = None, within: float = 1
         finally:
             process.kill()
             process.wait()
+
+
+@contextmanager
+def serving_app(app: ASGIApp, port: int = 0) -> Iterator[str]:
+    """An application that listens in a thread of this process; yields its address. At its end it cuts what is under way."""
+    listener = socket.create_server(("127.0.0.1", port))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(20)
+
+
+def wait_until(true: Callable[[], bool], what: str, within: float = 60) -> None:
+    """Ask again and again; a server that cannot be reached yet counts as no."""
+    end = time.monotonic() + within
+    while time.monotonic() < end:
+        with suppress(httpx.TransportError):
+            if true():
+                return
+        time.sleep(0.05)
+    raise AssertionError(f"{what} within {within} seconds")
 
 
 def _wait_until_ready(address: str, process: subprocess.Popen[str], within: float, words: Callable[[], str]) -> None:

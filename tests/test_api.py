@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -10,13 +9,13 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 
 from assistant.sampling import Sampling
 from assistant.template import Template
 from serve.api import build_app
 from serve.chat import Chat
 from serve.engines.base import Delta, EngineError, Finish
+from tests.server import serving_app
 from tests.tiny import make_tokenizer
 
 MOST_TURNS = 4
@@ -28,6 +27,7 @@ class ToldEngine:
 
     name: str = "told"
     context: int = 512
+    reads_text: bool = False
     fail_after: int | None = None
     began: int = 0
     closed: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
@@ -63,14 +63,8 @@ def served() -> Iterator[Served]:
     app = build_app(
         Chat(engine, template, name="told", sampling=Sampling(), most_turns=MOST_TURNS), key=None, hosts=["127.0.0.1"]
     )
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    with httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=10) as client:
+    with serving_app(app) as address, httpx.Client(base_url=address, timeout=10) as client:
         yield Served(engine, client)
-    server.should_exit = True
-    thread.join(20)
 
 
 def body(**fields: Any) -> dict[str, Any]:

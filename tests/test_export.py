@@ -9,8 +9,9 @@ import resource
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -28,6 +29,8 @@ from serve.chat import Chat
 from serve.engines.llama_cpp import LlamaCpp
 from serve.start import EngineName, open_chat
 from tests.conftest import Command
+from tests.real_servers import llama_server, transformers_serve
+from tests.standin import standing_in
 from tests.tiny import END_OF_TEXT, GPT2_WORDS, make_byte_level_tokenizer, make_tiny_llama, save_tokenizer
 from train.modelfile import go_template
 
@@ -159,6 +162,32 @@ def test_the_safetensors_export_answers_in_plain_transformers(thousand: Command,
     folder = exported(thousand, tmp_path / "out", "safetensors")
     assert answers_in_transformers(AutoModelForCausalLM.from_pretrained(folder), folder) == ANSWERS
     assert "library_name: transformers" in (folder / "README.md").read_text()
+
+
+@contextmanager
+def server_on(kind: str, folder: Path) -> Iterator[dict[str, Any]]:
+    """A server of others on an export; yields what `open_chat` must be told of it."""
+    with ExitStack() as stack:
+        if kind in ("tgi", "vllm"):
+            standin = stack.enter_context(standing_in(kind, folder, Template.load(folder).stop_id))  # type: ignore[arg-type]
+            yield (
+                {"engine": "tgi", "url": standin.url}
+                if kind == "tgi"
+                else {"engine": "openai", "url": standin.url, "model": "base"}
+            )
+        elif kind == "llama-server":
+            yield {"engine": "openai", "url": stack.enter_context(llama_server(folder / "tiny.gguf", 128))}
+        else:
+            yield {"engine": "openai", "url": stack.enter_context(transformers_serve(folder)), "model": str(folder)}
+
+
+@pytest.mark.parametrize("kind", ["tgi", "vllm", "llama-server", "transformers serve"])
+def test_truth_2_servers_of_others_give_the_answers_and_stop(
+    thousand: Command, home: Path, tmp_path: Path, kind: str
+) -> None:
+    folder = exported(thousand, tmp_path / "out", "gguf" if kind == "llama-server" else "safetensors")
+    with server_on(kind, folder) as options:
+        assert answers_of(open_chat("tiny", context=128, say=print, **options)) == ANSWERS
 
 
 def answers_over_chat_completions(file: Path) -> dict[str, str]:

@@ -18,6 +18,14 @@ class EngineError(ThousandError):
     """An engine failed in the middle of its work; the message is for the log and, in short, for the client."""
 
 
+class EngineBusy(EngineError):
+    """A remote engine has as much work as it takes; asked again in a moment it may do it."""
+
+
+class EngineRefused(EngineError):
+    """A remote engine does not take this request, and would not take it later."""
+
+
 @dataclass(frozen=True)
 class Delta:
     """A piece of an answer: text that ends at a character's end (it may be empty) and how many tokens it took."""
@@ -45,6 +53,8 @@ class Engine(Protocol):
     name: str
     context: int
     """Tokens that a prompt and its answer may have together."""
+    reads_text: bool
+    """Whether it reads the prompt as one text, where content that spells a control token would become one."""
 
     def stream(self, prompt: Sequence[int], sampling: Sampling) -> AsyncIterator[Delta | Finish]: ...
 

@@ -29,6 +29,7 @@ from assistant.sampling import Sampling
 from assistant.settings import settings
 from assistant.template import Template
 from serve.engines.base import Delta, EngineError, Finish, FinishReason
+from serve.engines.parameters import llama_cpp
 
 
 def _load_openmp() -> None:
@@ -45,9 +46,6 @@ def _load_openmp() -> None:
 
 _load_openmp()
 import xllamacpp  # noqa: E402
-
-PENALTY_WINDOW = 256
-"""How many last tokens llama.cpp's repetition penalty looks at; it counts prompt tokens too."""
 
 BATCH = 256
 """Prompt tokens read at a time: a client that leaves while its prompt is read waits for one batch at most."""
@@ -91,6 +89,7 @@ class LlamaCpp:
     """The Engine over xllamacpp's server."""
 
     name = "llama.cpp"
+    reads_text = False
 
     def __init__(self, gguf: Path, *, context: int = 4096, slots: int = 4, threads: int | None = None) -> None:
         """Load the model: `slots` answers at a time, each with `context` tokens.
@@ -137,31 +136,15 @@ class LlamaCpp:
         del self._server
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _request(self, prompt: Sequence[int], sampling: Sampling) -> dict[str, object]:
-        return {
-            "prompt": list(prompt),
-            "n_predict": sampling.max_tokens,
-            # The order of transformers and of the paper: penalty, temperature, nucleus.
-            "samplers": ["penalties", "temperature", "top_p"],
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "repeat_penalty": sampling.repetition_penalty,
-            "repeat_last_n": PENALTY_WINDOW,
-            "seed": sampling.seed
-            if sampling.seed is not None
-            else int.from_bytes(os.urandom(4), "little") % (2**32 - 1),
-            "stream": True,
-            "cache_prompt": True,
-        }
-
     async def stream(self, prompt: Sequence[int], sampling: Sampling) -> AsyncIterator[Delta | Finish]:
         """See Engine. Raises EngineError when llama.cpp refuses or fails.
 
         Its text is taken, not its tokens: of a character that several tokens make, it reports the last token only.
         """
         told = 0
+        request = {"prompt": list(prompt), "stream": True, "cache_prompt": True, **llama_cpp(sampling)}
         try:
-            async with self._client.stream("POST", "/completion", json=self._request(prompt, sampling)) as response:
+            async with self._client.stream("POST", "/completion", json=request) as response:
                 if response.status_code != 200:
                     raise EngineError(
                         f"llama.cpp answered {response.status_code}: {(await response.aread()).decode(errors='replace')[:500]}"

@@ -52,6 +52,7 @@ class PyTorch:
     """The Engine over a transformers model; one answer at a time."""
 
     name = "transformers"
+    reads_text = False
 
     def __init__(
         self,
