@@ -22,18 +22,19 @@ def write(file: Path, pairs: list[tuple[str, str]], topic: str = "t") -> Path:
     return file
 
 
-def test_two_sources_of_one_name_stand_side_by_side_and_the_picture_is_drawn(thousand: Command, tmp_path: Path) -> None:
-    first = write(
-        tmp_path / "a" / "mine.jsonl", [("Why?", "So."), ("Is rain wet?", "1. Yes\n2. It is")], "[/red] [b]tags"
-    )
-    second = write(tmp_path / "b" / "mine.jsonl", [(f"What is {n} plus {n}?", f"It is {2 * n}.") for n in range(6)])
+def test_two_sources_of_one_name_stand_side_by_side_and_the_picture_is_drawn(
+    thousand: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # two whole paths may be wider than the table
+    write(tmp_path / "a" / "mine.jsonl", [("Why?", "So."), ("Is rain wet?", "1. Yes\n2. It is")], "[/red] [b]tags")
+    write(tmp_path / "b" / "mine.jsonl", [(f"What is {n} plus {n}?", f"It is {2 * n}.") for n in range(6)])
     picture = tmp_path / "map.png"
-    result = thousand("data", "stats", first, second, "--picture", picture)
+    result = thousand("data", "stats", "a/mine.jsonl", "b/mine.jsonl", "--picture", picture)
     assert result.code == 0, result.err
     lines = [line.split() for line in result.out.splitlines()]
     assert ["lines", "2", "6"] in lines
     assert ["numbered", "list", "50.0%", "0.0%"] in lines
-    assert [str(first), str(second)] in lines
+    assert ["a/mine.jsonl", "b/mine.jsonl"] in lines
     assert "[/red] [b]tags 2" in result.out
     assert picture.read_bytes().startswith(b"\x89PNG")
 

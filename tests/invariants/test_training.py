@@ -229,7 +229,7 @@ def test_a_loss_that_is_no_number_stops_the_run(
     tensors = load_file(broken / "model.safetensors")
     tensors["model.norm.weight"][0] = float("nan")
     save_file(tensors, broken / "model.safetensors", metadata={"format": "pt"})
-    result = thousand("train", "--base", broken, "--data", dialogues_file, "--name", "nan")
+    result = thousand("train", "--base", broken, "--data", dialogues_file, *short_dev(dialogues_file), "--name", "nan")
     assert result.code == 1
     assert "The loss became nan at step 1; lower learning_rate" in result.err
     assert not (home / "releases" / "nan").exists()
