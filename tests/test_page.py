@@ -72,12 +72,18 @@ def test_a_conversation_whose_third_answer_sees_the_first_turn_and_which_outlive
     page.get_by_role("button", name="Settings").click()
     setting(page, "Temperature", "0")
     setting(page, "Repetition penalty", "1.1")
+    saved = "Object.entries(localStorage).find(([key]) => key.startsWith('_saved'))?.[1] ?? null"
+
+    def kept(question: str, count: int) -> str:
+        """Its answer, once the page has kept the conversation up to it."""
+        before = page.evaluate(saved)
+        answer = ask(page, question, count)
+        page.wait_for_function(f"before => ({saved}) !== before", arg=before)
+        return answer
+
     for count, question in enumerate(QUESTIONS, 1):
-        assert ask(page, question, count).strip()
-    saved = "Object.entries(localStorage).find(([key]) => key.startsWith('_saved'))[1]"
-    before = page.evaluate(saved)
-    assert "Ada" in ask(page, "Tell me my name, please.", 3)
-    page.wait_for_function(f"before => {saved} !== before", arg=before)
+        assert kept(question, count).strip()
+    assert "Ada" in kept("Tell me my name, please.", 3)
     if shots := os.environ.get("SCREENSHOTS"):
         page.screenshot(path=Path(shots) / "chat.png")
     page.reload()
