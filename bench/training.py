@@ -27,7 +27,6 @@ from assistant.settings import bundled
 from assistant.template import IGNORE, Template
 from assistant.vocabulary import with_vocabulary
 from train.batches import Examples, Steps, plan, render_all
-from train.memory import keep_freed_blocks
 from train.model import load_for_training
 from train.recipe import Recipe, preset
 from train.trainer import StepTrainer, arguments
@@ -61,7 +60,6 @@ def work(steps: int, vocabulary: str) -> tuple[Path, Recipe, Examples, list[list
 
 
 def ours(steps: int, vocabulary: str) -> None:
-    keep_freed_blocks()
     folder, recipe, examples, planned = work(steps, vocabulary)
     learner = load_for_training(folder, recipe, torch.bfloat16)
     trainer = StepTrainer(

@@ -24,7 +24,7 @@ from train import processes
 from train.batches import Examples, Steps, checkpoints, plan, render_all
 from train.curves import read_log
 from train.faults import Diverged, told
-from train.memory import check_memory, keep_freed_blocks
+from train.memory import check_memory
 from train.model import Learner, load_for_training
 from train.run import Run, check_data
 from train.trainer import StepTrainer, arguments, load_weights, step_of, whole_checkpoints
@@ -148,7 +148,6 @@ def _fit(
         f"{len(steps)} steps of {recipe.dialogues_per_step} dialogues"
     )
     dtype = torch.bfloat16 if recipe.precision == "bfloat16" else torch.float32
-    keep_freed_blocks()
     learner = load_for_training(weights, recipe, dtype)
     positions = getattr(learner.causal.config, "max_position_embeddings", None)
     _check_length(positions, max(lengths))

@@ -1,8 +1,5 @@
 """Whether a run fits into memory, told before it begins: a machine that runs out kills without a word."""
 
-import ctypes
-import sys
-
 import psutil
 import torch
 from torch import Tensor, nn
@@ -26,29 +23,7 @@ def available() -> int:
     """Free bytes where the model is trained: on the GPU, or of the machine."""
     if device().type == "cuda":
         return int(torch.cuda.mem_get_info()[0])
-    if glibc := _glibc():  # what an earlier run of this process left
-        glibc.malloc_trim(0)
     return int(psutil.virtual_memory().available)
-
-
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
-"""mallopt's names for its numbers, from glibc's malloc.h."""
-
-
-def keep_freed_blocks() -> None:
-    """Have this process keep the memory of freed tensors for the next ones, where its C library is glibc.
-
-    By default glibc maps every big block anew and gives it back when freed, and the system clears each page of it
-    again: a sixth of the time of a training step.
-    """
-    if glibc := _glibc():
-        glibc.mallopt(_M_MMAP_MAX, 0)
-        glibc.mallopt(_M_TRIM_THRESHOLD, -1)
-
-
-def _glibc() -> ctypes.CDLL | None:
-    library = ctypes.CDLL(None) if sys.platform == "linux" else None
-    return library if hasattr(library, "mallopt") else None
 
 
 def to_be_moved(model: nn.Module, target: torch.device) -> int:
