@@ -27,7 +27,7 @@ serve: $(VENV)/.installed ## Open the chat page and the endpoint on this machine
 chat: $(VENV)/.installed ## Chat in the terminal
 	$(THOUSAND) chat
 
-train: $(VENV)/.installed ## Train a release from the data that comes along (a quarter of an hour on two cores); NAME=... names it
+train: $(VENV)/.installed ## Train a release from the data that comes along (about twenty minutes on two cores); NAME=... names it
 	$(THOUSAND) train $(if $(NAME),--name $(NAME))
 
 test: $(VENV)/.installed-dev browser ## Run the tests
