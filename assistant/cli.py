@@ -87,6 +87,7 @@ def serve(
     """Serve the chat page and the OpenAI-compatible endpoint."""
     from assistant.settings import settings
     from serve import start
+    from serve.served import Served
 
     key = settings().api_key
     listener = start.listen(host, port, key)
@@ -98,7 +99,7 @@ def serve(
     if page:
         out.print(f"Chat page  http://{shown}:{port}/", highlight=False)
     out.print(f"Endpoint   http://{shown}:{port}/v1/chat/completions", highlight=False)
-    start.serve(opened, listener, key, page=page)
+    start.serve(Served(opened), listener, key, page=page)
 
 
 def _quieten() -> None:

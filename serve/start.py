@@ -21,6 +21,7 @@ from assistant.template import Template
 from serve.chat import Chat
 from serve.engines.base import Engine
 from serve.engines.remote import Remote
+from serve.served import Served
 
 EngineName = Literal["auto", "llama.cpp", "transformers"]
 RemoteName = Literal["tgi", "openai"]
@@ -158,16 +159,16 @@ def listen(host: str, port: int, key: SecretStr | None) -> socket.socket:
     return listener
 
 
-def serve(chat: Chat, listener: socket.socket, key: SecretStr | None, *, page: bool) -> None:
+def serve(served: Served, listener: socket.socket, key: SecretStr | None, *, page: bool) -> None:
     """Answer HTTP until SIGINT or SIGTERM: the endpoint, and the page at `/`."""
     from serve.api import build_app
 
     host = listener.getsockname()[0]
     # Without a key the Host header is what tells a page that was rebound to this address from this machine's own.
     hosts = ["127.0.0.1", "localhost", "[::1]", host] if key is None else ["*"]
-    app = build_app(chat, key=key, hosts=hosts)
+    app = build_app(served, key=key, hosts=hosts)
     if page:
         from serve.ui.chat_page import mount_page
 
-        app = mount_page(app, chat, key)
+        app = mount_page(app, served, key)
     uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=10)).run(sockets=[listener])

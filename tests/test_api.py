@@ -15,6 +15,7 @@ from assistant.template import Template
 from serve.api import build_app
 from serve.chat import Chat
 from serve.engines.base import Delta, EngineError, Finish
+from serve.served import Served
 from tests.server import serving_app
 from tests.tiny import make_tokenizer
 
@@ -51,41 +52,43 @@ class ToldEngine:
 
 
 @dataclass
-class Served:
+class ToldServer:
     engine: ToldEngine
     client: httpx.Client
 
 
 @pytest.fixture
-def served() -> Iterator[Served]:
+def served() -> Iterator[ToldServer]:
     engine = ToldEngine()
     template = Template(make_tokenizer(), bos="<bos>", eos="<eos>")
     app = build_app(
-        Chat(engine, template, name="told", sampling=Sampling(), most_turns=MOST_TURNS), key=None, hosts=["127.0.0.1"]
+        Served(Chat(engine, template, name="told", sampling=Sampling(), most_turns=MOST_TURNS)),
+        key=None,
+        hosts=["127.0.0.1"],
     )
     with serving_app(app) as address, httpx.Client(base_url=address, timeout=10) as client:
-        yield Served(engine, client)
+        yield ToldServer(engine, client)
 
 
 def body(**fields: Any) -> dict[str, Any]:
     return {"model": "thousand", "messages": [{"role": "user", "content": "why"}], **fields}
 
 
-def test_truth_8_a_client_that_leaves_a_stream_frees_its_slot_at_once(served: Served) -> None:
+def test_truth_8_a_client_that_leaves_a_stream_frees_its_slot_at_once(served: ToldServer) -> None:
     for _ in range(3 * MOST_TURNS):
         with served.client.stream("POST", "/v1/chat/completions", json=body(stream=True)) as response:
             next(line for line in response.iter_lines() if "word" in line)
         assert served.engine.closed.acquire(timeout=2)
 
 
-def test_truth_8_a_client_that_leaves_a_plain_request_frees_its_slot(served: Served) -> None:
+def test_truth_8_a_client_that_leaves_a_plain_request_frees_its_slot(served: ToldServer) -> None:
     for _ in range(MOST_TURNS + 1):
         with pytest.raises(httpx.ReadTimeout):
             served.client.post("/v1/chat/completions", json=body(), timeout=0.3)
         assert served.engine.closed.acquire(timeout=3)
 
 
-def test_more_turns_than_may_wait_are_told_when_to_try_again(served: Served) -> None:
+def test_more_turns_than_may_wait_are_told_when_to_try_again(served: ToldServer) -> None:
     async def many() -> list[httpx.Response]:
         limits = httpx.Limits(max_connections=None)
         async with httpx.AsyncClient(base_url=str(served.client.base_url), limits=limits, timeout=10) as client:
@@ -104,7 +107,7 @@ def test_more_turns_than_may_wait_are_told_when_to_try_again(served: Served) -> 
     assert {response.json()["error"]["code"] for response in refused} == {"busy"}
 
 
-def test_an_engine_that_fails_is_told_in_openais_shape_in_a_stream_and_apart(served: Served) -> None:
+def test_an_engine_that_fails_is_told_in_openais_shape_in_a_stream_and_apart(served: ToldServer) -> None:
     served.engine.fail_after = 2
     plain = served.client.post("/v1/chat/completions", json=body())
     assert plain.status_code == 500
@@ -115,7 +118,7 @@ def test_an_engine_that_fails_is_told_in_openais_shape_in_a_stream_and_apart(ser
     assert "[DONE]" not in lines
 
 
-def test_a_page_of_another_site_cannot_post(served: Served) -> None:
+def test_a_page_of_another_site_cannot_post(served: ToldServer) -> None:
     foreign = served.client.post("/v1/chat/completions", json=body(), headers={"origin": "https://evil.example"})
     assert foreign.status_code == 403
     assert served.engine.began == 0
@@ -132,7 +135,7 @@ def test_a_page_of_another_site_cannot_post(served: Served) -> None:
         ("OPTIONS", "/v1/x/y", 404),
     ],
 )
-def test_wrong_methods_and_paths_have_openais_shape(served: Served, method: str, path: str, status: int) -> None:
+def test_wrong_methods_and_paths_have_openais_shape(served: ToldServer, method: str, path: str, status: int) -> None:
     response = served.client.request(method, path)
     assert response.status_code == status
     assert set(response.json()["error"]) == {"message", "type", "param", "code"}
@@ -149,7 +152,7 @@ def test_wrong_methods_and_paths_have_openais_shape(served: Served, method: str,
         (b" " * 3_000_000, 413),
     ],
 )
-def test_odd_bodies_are_refused_without_harm(served: Served, content: bytes, status: int) -> None:
+def test_odd_bodies_are_refused_without_harm(served: ToldServer, content: bytes, status: int) -> None:
     response = served.client.post("/v1/chat/completions", content=content, headers={"content-type": "application/json"})
     assert response.status_code == status, response.text
     assert set(response.json()["error"]) == {"message", "type", "param", "code"}

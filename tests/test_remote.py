@@ -27,6 +27,7 @@ from serve.engines.openai_completions import OpenAICompletions
 from serve.engines.pytorch import PyTorch
 from serve.engines.remote import Remote
 from serve.engines.tgi import Tgi
+from serve.served import Served
 from tests.conftest import Command
 from tests.server import free_port, serving, serving_app
 from tests.standin import ADAPTER, Fault, StandIn, standing_in
@@ -45,7 +46,7 @@ def served(kind: Kind, base: Path) -> Iterator[tuple[StandIn, httpx.Client]]:
         engine = (
             Tgi(remote, template, context=512) if kind == "tgi" else OpenAICompletions(remote, template, context=512)
         )
-        app = build_app(Chat(engine, template, name="tiny", sampling=Sampling()), key=None, hosts=["127.0.0.1"])
+        app = build_app(Served(Chat(engine, template, name="tiny", sampling=Sampling())), key=None, hosts=["127.0.0.1"])
         with serving_app(app) as address, httpx.Client(base_url=address, timeout=60) as client:
             yield standin, client
 

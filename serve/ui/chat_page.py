@@ -25,8 +25,9 @@ from assistant.dialogue import Message
 from assistant.errors import validation_sentence
 from assistant.files import write_text
 from assistant.sampling import Sampling
-from serve.chat import Busy, Chat, Refused
+from serve.chat import Busy, Refused
 from serve.engines.base import EngineError
+from serve.served import Served
 
 THEME = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
 """Fonts of the reader's own system: the page calls nothing outside."""
@@ -65,7 +66,7 @@ def _tell(problem: str) -> None:
     gradio.Warning(problem, duration=15, title="No answer")
 
 
-def mount_page(app: FastAPI, chat: Chat, key: SecretStr | None) -> FastAPI:
+def mount_page(app: FastAPI, served: Served, key: SecretStr | None) -> FastAPI:
     """The application with the chat page at `/`; with a key, the page asks for it as the password of any user name."""
 
     def knows_key(_: str, password: str) -> bool:
@@ -73,7 +74,7 @@ def mount_page(app: FastAPI, chat: Chat, key: SecretStr | None) -> FastAPI:
 
     mounted: FastAPI = gradio.mount_gradio_app(
         app,
-        build_page(chat),
+        build_page(served),
         path="/",
         auth=knows_key if key is not None else None,
         auth_message="Any user name; the password is the server's API key." if key is not None else None,
@@ -88,8 +89,9 @@ def mount_page(app: FastAPI, chat: Chat, key: SecretStr | None) -> FastAPI:
     return mounted
 
 
-def build_page(chat: Chat) -> gradio.ChatInterface:
-    """The page for one served release."""
+def build_page(served: Served) -> gradio.ChatInterface:
+    """The page for the release that is current."""
+    chat = served.current
     defaults = chat.sampling
 
     async def answer(
@@ -111,7 +113,7 @@ def build_page(chat: Chat) -> gradio.ChatInterface:
                 max_tokens=int(max_tokens),
                 seed=(seed or "").strip() or None,
             )
-            turn = chat.turn(_messages(history, message, system or ""), sampling)
+            turn = served.current.turn(_messages(history, message, system or ""), sampling)
         except ValidationError as error:
             _tell(validation_sentence(error))
             return

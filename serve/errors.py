@@ -1,0 +1,74 @@
+"""Errors as OpenAI's API tells them, for everything that can go wrong with a request."""
+
+from typing import Any
+
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import ValidationError
+
+from serve.chat import Busy, Refused
+from serve.engines.base import EngineBusy, EngineError, EngineRefused
+
+
+class ApiError(Exception):
+    """An error in OpenAI's shape."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        kind: str = "invalid_request_error",
+        parameter: str | None = None,
+        code: str | None = None,
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.body = {"error": {"message": message, "type": kind, "param": parameter, "code": code}}
+        self.headers = {"Retry-After": str(retry_after)} if retry_after is not None else {}
+
+    def response(self) -> JSONResponse:
+        return JSONResponse(self.body, self.status, headers=self.headers)
+
+
+def _validation_message(errors: list[Any]) -> tuple[str, str | None]:
+    """All problems of a request in one message, and the first field at fault."""
+    lines: list[str] = []
+    for error in errors:
+        if error["type"] == "json_invalid":
+            lines.append(f"the body is not JSON ({error['ctx']['error']})")
+            continue
+        place = [
+            str(part)
+            for part in error["loc"]
+            if part not in ("body", "str", "list[constrained-str]") and not str(part).startswith(("function-", "list["))
+        ]
+        text = error["msg"].removeprefix("Value error, ")
+        lines.append(f"{'.'.join(place)}: {text}" if place else text)
+    first = lines[0].split(":", 1)[0] if lines else ""
+    return "; ".join(dict.fromkeys(lines)), first if first.replace("_", "").replace(".", "").isalnum() else None
+
+
+def invalid(error: RequestValidationError | ValidationError) -> ApiError:
+    message, parameter = _validation_message(list(error.errors()))
+    return ApiError(400, message, parameter=parameter, code="invalid_value")
+
+
+def refused(error: Refused) -> ApiError:
+    """A turn that cannot be taken, as an API error."""
+    return ApiError(400, str(error), parameter=error.parameter, code=error.code)
+
+
+def busy(error: Busy | EngineBusy) -> ApiError:
+    """Too much work for now, with when to try again."""
+    return ApiError(429, str(error), kind="rate_limit_error", code="busy", retry_after=2)
+
+
+def engine_failure(error: EngineError) -> ApiError:
+    """What an engine could not do, as an API error."""
+    if isinstance(error, EngineBusy):
+        return busy(error)
+    if isinstance(error, EngineRefused):
+        return ApiError(400, str(error), code="engine_refused")
+    return ApiError(500, str(error), kind="server_error", code="engine_error")
