@@ -141,8 +141,10 @@ GEMMA_NOTICE = (
 
 
 def _folder_checksum(folder: Path) -> str:
+    """Of everything that says what the model computes: weights, configuration, tokenizer."""
     digest = hashlib.sha256()
-    for file in sorted(folder.glob("*.safetensors")):
+    others = [folder / name for name in ("config.json", "tokenizer.json") if (folder / name).exists()]
+    for file in sorted([*folder.glob("*.safetensors"), *others]):
         digest.update(f"{file.name} {sha256(file)}\n".encode())
     return digest.hexdigest()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
@@ -276,3 +277,28 @@ def test_whatever_arms_are_compared_by_cannot_change_in_between(
     )
     assert str(file) not in refused.err
     assert not runs_folder().exists()
+
+
+def test_an_arm_that_runs_out_of_memory_goes_on_in_smaller_micro_batches(
+    thousand: Command, dialogues_file: Path, home: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = two_arms(dialogues_file, tiny_base)
+    step = trainer.StepTrainer.training_step
+    failed: list[int] = []
+
+    def greedy(self: trainer.StepTrainer, *arguments: object) -> torch.Tensor:
+        if self.state.global_step == 1 and not failed:
+            failed.append(1)
+            torch.empty(psutil.virtual_memory().total * 1000, dtype=torch.uint8)
+        return step(self, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(trainer.StepTrainer, "training_step", greedy)
+        done = thousand("train", "sweep", grid, "--name", "tight")
+    assert done.code == 0, done.err
+    assert "tight-1: out of memory; goes on with tokens_per_micro_batch at 512" in done.err
+    assert thousand("train", "sweep", grid, "--name", "wide").code == 0
+    tight, wide = (
+        {one["changes"]["learning_rate"]: one["score"] for one in results(name)} for name in ("tight", "wide")
+    )
+    assert tight == wide

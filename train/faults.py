@@ -17,6 +17,14 @@ class Diverged(ThousandError):
     """The run's numbers became none, which is the fault of its recipe."""
 
 
+class OutOfMemory(ThousandError):
+    """Memory ran out; with `tokens_per_micro_batch` at `fits` the run may go on, None when only another run would fit."""
+
+    def __init__(self, message: str, fits: int | None) -> None:
+        super().__init__(message)
+        self.fits = fits
+
+
 @contextmanager
 def full_disk_told(folder: Path, go_on: str) -> Iterator[None]:
     """Turns a failed write below `folder` into ThousandError; `go_on` is the command that goes on with the run."""
@@ -44,12 +52,15 @@ def told(recipe: Recipe, longest: int, folder: Path, go_on: str) -> Iterator[Non
             yield
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error):
-            raise ThousandError(f"Out of memory; {_less(recipe, longest, go_on)}") from None
+            raise _out_of_memory(recipe, longest, go_on) from None
         raise
 
 
-def _less(recipe: Recipe, longest: int, go_on: str) -> str:
+def _out_of_memory(recipe: Recipe, longest: int, go_on: str) -> OutOfMemory:
     now, half = recipe.tokens_per_micro_batch, max(longest, recipe.tokens_per_micro_batch // 2)
     if half < now:
-        return f"lower tokens_per_micro_batch from {now} to {half}: {go_on} --set tokens_per_micro_batch={half}"
-    return f"lower max_tokens from {recipe.max_tokens} to {longest // 2} and start a new run."
+        lower = f"lower tokens_per_micro_batch from {now} to {half}: {go_on} --set tokens_per_micro_batch={half}"
+        return OutOfMemory(f"Out of memory; {lower}", half)
+    return OutOfMemory(
+        f"Out of memory; lower max_tokens from {recipe.max_tokens} to {longest // 2} and start a new run.", None
+    )

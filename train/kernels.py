@@ -85,12 +85,19 @@ class _HeadLoss(torch.autograd.Function):
         of_weight = torch.zeros_like(weight, dtype=torch.float32) if train_head else None
         of_bias = torch.zeros_like(bias, dtype=torch.float32) if bias is not None and bias.requires_grad else None
         cast = weight.to(hidden.dtype)
+        # Kept for all parts: blocks of this size go back to the system when they are freed, and come back page by page.
+        room = (min(POSITIONS_AT_ONCE, len(labels)), weight.shape[0])
+        all_logits, all_probabilities = hidden.new_empty(room), hidden.new_empty(room, dtype=torch.float32)
         loss = hidden.new_zeros((), dtype=torch.float32)
         for start in range(0, len(labels), POSITIONS_AT_ONCE):
             part = slice(start, start + POSITIONS_AT_ONCE)
             target = labels[part].unsqueeze(1)
-            logits = functional.linear(hidden[part], cast, None if bias is None else bias.to(hidden.dtype))
-            probabilities = torch.softmax(logits, -1, dtype=torch.float32)
+            logits, probabilities = all_logits[: len(target)], all_probabilities[: len(target)]
+            if bias is None:
+                torch.mm(hidden[part], cast.t(), out=logits)
+            else:
+                torch.addmm(bias.to(hidden.dtype), hidden[part], cast.t(), out=logits)
+            torch.softmax(logits, -1, dtype=torch.float32, out=probabilities)
             logged = probabilities.gather(1, target).log()
             if logged.isinf().any():  # a probability too small for float32 has a logarithm all the same
                 logged = torch.log_softmax(logits.float(), -1).gather(1, target)
@@ -98,7 +105,7 @@ class _HeadLoss(torch.autograd.Function):
             of_logits = probabilities.scatter_add_(1, target, torch.full_like(target, -1, dtype=torch.float32))
             if of_bias is not None:
                 of_bias += of_logits.sum(0)
-            of_logits = of_logits.to(hidden.dtype)
+            of_logits = logits.copy_(of_logits)
             torch.mm(of_logits, cast, out=of_hidden[part])
             if of_weight is not None:
                 of_weight += of_logits.t() @ hidden[part]

@@ -14,11 +14,11 @@ from collections.abc import Callable
 from assistant import base_model
 from assistant.base_model import Say, quiet
 from assistant.errors import ThousandError
-from train.faults import Diverged
+from train.faults import Diverged, OutOfMemory
 from train.fit import Interrupted
 from train.grid import Arm, Sweep
 from train.results import Failed, Result, add_result, rank, read_results, replace_results
-from train.run import Run, begin_run, for_base, read_run, runs_folder
+from train.run import Run, begin_run, for_base, read_run, resume_run, runs_folder
 from train.session import train_and_choose
 from train.watch import Step
 
@@ -60,7 +60,7 @@ def _result(
     before = _cpu_seconds()
     result: Result | Failed
     try:
-        result = _trained(arm, run, rung, epochs, before, report, say)
+        result = _trained_in_less(arm, run, rung, epochs, before, report, say)
     except Interrupted:
         raise Interrupted(f"Stopped in {arm.name}, which is saved. Go on with the same command.") from None
     except Diverged as error:
@@ -89,6 +89,30 @@ def _run(sweep: Sweep, arm: Arm, say: Say) -> Run:
             f"Remove {run.folder}, or give the sweep another --name."
         )
     return run
+
+
+def _trained_in_less(
+    arm: Arm,
+    run: Run,
+    rung: int,
+    epochs: float | None,
+    cpu_seconds_before: float,
+    report: Callable[[str, Step], None],
+    say: Say,
+) -> Result:
+    """The arm's result, in smaller micro-batches where memory runs out: they change nothing that is learnt."""
+    while True:
+        try:
+            return _trained(arm, run, rung, epochs, cpu_seconds_before, report, say)
+        except OutOfMemory as error:
+            if error.fits is None:
+                raise
+            fits = error.fits
+        gc.collect()
+        say(
+            f"{arm.name}: out of memory; goes on with tokens_per_micro_batch at {fits}, which changes nothing that is learnt"
+        )
+        run = resume_run(arm.name, [f"tokens_per_micro_batch={fits}"])
 
 
 def _trained(

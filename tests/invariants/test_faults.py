@@ -1,29 +1,25 @@
 """Whatever stops a run, nothing is half-written, the last good checkpoint is whole, and the next command is said."""
 
 import errno
-import io
 import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import torch
-from rich.console import Console
 from safetensors import SafetensorError
 
-from assistant import console, release, settings
+from assistant import release, settings
 from assistant.base_model import quiet
 from tests.conftest import Command, short_dev, write_dialogues
 from tests.invariants.test_training import largest_difference, log_of, train, weights
-from train import make_release, memory, trainer
+from train import make_release, trainer
 from train.recipe import preset
 from train.run import begin_run, runs_folder
 from train.trainer import whole_checkpoints
@@ -255,101 +251,12 @@ def test_dev_prompts_that_the_model_cannot_read_are_named_before_the_first_step(
     assert not (runs_folder() / "long").exists()
 
 
-def test_weights_that_are_still_to_be_moved_to_the_gpu_take_room_there() -> None:
-    layer = torch.nn.Linear(3, 5, dtype=torch.bfloat16)
-    assert memory.to_be_moved(layer, torch.device("cuda")) == 2 * (3 * 5 + 5)
-    assert memory.to_be_moved(layer, torch.device("cpu")) == 0
-
-
-@pytest.mark.parametrize("rank", ["0", "1"])
-def test_of_several_processes_only_the_first_draws_a_bar(monkeypatch: pytest.MonkeyPatch, rank: str) -> None:
-    monkeypatch.setenv("RANK", rank)
-    terminal = Console(file=io.StringIO(), force_terminal=True, width=120)
-    monkeypatch.setattr(console, "err", terminal)
-    with console.bar("training") as advance:
-        advance(1, 2, "loss 3.000")
-    drawn = terminal.file.getvalue()  # type: ignore[attr-defined]
-    assert ("training" in drawn) == bool(drawn) == (rank == "0")
-
-
 def test_a_torn_last_line_of_the_log_is_measured_again(whole: Path, tiny_base: Path) -> None:
     killed_at(5, tiny_base, whole, "torn")
     log = runs_folder() / "torn" / "log.jsonl"
     log.write_text(log.read_text()[:-20])
     resume("torn")
     same_run("torn", "whole")
-
-
-def test_too_little_memory_is_said_before_the_first_step_with_the_number_that_fits(
-    thousand: Command, home: Path, tiny_base: Path, dialogues_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    options = ["--base", tiny_base, "--data", dialogues_file, *short_dev(dialogues_file), "--set", "epochs=1", "--name"]
-    taken: list[tuple[float, float]] = []
-    needed = memory.needed
-
-    def seen(*arguments: Any, **named: Any) -> tuple[float, float]:
-        taken.append(needed(*arguments, **named))
-        return taken[-1]
-
-    monkeypatch.setattr(memory, "needed", seen)
-    assert thousand("train", *options, "enough").code == 0
-    fixed, each = taken[0]
-    assert 1e3 < each < 1e5, "a tiny model of three layers"
-
-    def only(tokens: int) -> None:
-        monkeypatch.setattr(memory, "available", lambda: (fixed + tokens * each) / 0.85 + 1)
-
-    only(400)
-    refused = thousand("train", *options, "small")
-    assert refused.code == 1
-    assert "lower tokens_per_micro_batch from 1024 to 400, with --set tokens_per_micro_batch=400." in refused.err
-    assert not (runs_folder() / "small").exists(), "the name is free for another try"
-    assert thousand("train", *options, "small", "--set", "tokens_per_micro_batch=400").code == 0
-
-    only(100)
-    refused = thousand("train", *options, "smaller")
-    assert "lower max_tokens from 1024 to 100 (longer dialogues are cut), with --set max_tokens=100 --set tokens" in (
-        refused.err
-    )
-    changes = ["--set", "max_tokens=100", "--set", "tokens_per_micro_batch=100"]
-    assert thousand("train", *options, "smaller", *changes).code == 0
-
-    only(10)
-    assert "choose a smaller base model" in thousand("train", *options, "smallest").err
-
-
-def test_running_out_of_memory_in_the_middle_says_how_to_go_on_with_less(
-    thousand: Command, home: Path, tiny_base: Path, dialogues_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    changes = ("epochs=4", "dialogues_per_step=4", "checkpoint_steps=3")
-    train(thousand, tiny_base, dialogues_file, "whole", *changes)
-    step = trainer.StepTrainer.training_step
-
-    def greedy(self: trainer.StepTrainer, *arguments: object) -> torch.Tensor:
-        if self.state.global_step == 4:
-            torch.empty(psutil.virtual_memory().total * 1000, dtype=torch.uint8)
-        return step(self, *arguments)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(trainer.StepTrainer, "training_step", greedy)
-        options = [word for change in ("precision=float32", *changes) for word in ("--set", change)]
-        result = thousand(
-            "train",
-            "--base",
-            tiny_base,
-            "--data",
-            dialogues_file,
-            *short_dev(dialogues_file),
-            "--name",
-            "big",
-            *options,
-        )
-    assert result.code == 1
-    advice = re.search(r"Out of memory; lower tokens_per_micro_batch from 1024 to 512: thousand (.*)", result.err)
-    assert advice, result.err
-    assert advice[1] == "train --resume big --set tokens_per_micro_batch=512"
-    assert thousand(*advice[1].split()).code == 0
-    assert largest_difference(weights(release.path("big")), weights(release.path("whole"))) < 1e-3  # bfloat16 files
 
 
 def test_a_resumed_run_cannot_become_another(
@@ -359,91 +266,3 @@ def test_a_resumed_run_cannot_become_another(
     result = thousand("train", "--resume", "killed", "--set", "learning_rate=1e-3")
     assert result.code == 1
     assert "learning_rate cannot change" in result.err
-
-
-@pytest.mark.parametrize(
-    "launcher",
-    [
-        ["torch.distributed.run", "--nproc-per-node", "2", "-m"],
-        ["accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1", "-m"],
-    ],
-    ids=["torchrun", "accelerate"],
-)
-def test_two_processes_equal_one(
-    thousand: Command, home: Path, tiny_base: Path, dialogues_file: Path, launcher: list[str]
-) -> None:
-    changes = ("epochs=2.3", "dialogues_per_step=8", "learning_rate=1e-3")
-    train(thousand, tiny_base, dialogues_file, "one", *changes)
-    options = [word for change in ("precision=float32", *changes) for word in ("--set", change)]
-    chosen = ["--base", str(tiny_base), "--data", str(dialogues_file), *short_dev(dialogues_file), "--name", "two"]
-    done = subprocess.run(
-        [sys.executable, "-m", *launcher, "assistant", "train", *chosen, *options],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count("dialogues, ") == 1, "one process speaks"
-    for one, two in zip(log_of("one"), log_of("two"), strict=True):
-        assert one["loss"] == pytest.approx(two["loss"], abs=2e-5)
-        assert one["grad_norm"] == pytest.approx(two["grad_norm"], abs=2e-4)
-    assert largest_difference(weights(release.path("one")), weights(release.path("two"))) < 1e-3  # bfloat16 files
-
-
-PARTS = """
-import atexit, torch.distributed
-from pathlib import Path
-
-def threads():
-    names = {task.read_text().strip() for task in Path("/proc/self/task").glob("*/comm")}
-    print("connected" if any("gloo" in name for name in names) else "parted", flush=True)
-
-atexit.register(threads)
-from assistant.cli import main
-main()
-"""
-
-
-def two(*words: object) -> list[subprocess.Popen[str]]:
-    """The command in two processes, without a launcher that would end the one after the other."""
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port = found.getsockname()[1]
-    common = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    return [
-        subprocess.Popen(
-            [sys.executable, "-c", PARTS, "train", *map(str, words)],
-            env={**common, "RANK": rank, "LOCAL_RANK": rank},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in ("0", "1")
-    ]
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks at the threads in /proc")
-def test_processes_part_before_they_end_also_when_one_of_them_failed(
-    home: Path, tiny_base: Path, dialogues_file: Path
-) -> None:
-    options = ["--base", tiny_base, "--data", dialogues_file, *short_dev(dialogues_file)]
-    changes = ["--set", "precision=float32", "--set", "dialogues_per_step=4", "--set"]
-    done = [one.communicate(timeout=300) for one in two(*options, *changes, "epochs=0.5", "--name", "good")]
-    assert [out.splitlines()[-1] for out, _ in done] == ["parted", "parted"], done
-
-    failing = two(*options, *changes, "epochs=0.5", "--name", "good")
-    done = [one.communicate(timeout=300) for one in failing]
-    assert [one.returncode for one in failing] == [1, 1], done
-    assert [out.split() for out, _ in done] == [["parted"], ["parted"]]
-    assert "There is a run or a release named 'good' already" in done[0][1]
-    assert "The first process failed." in done[1][1]
-    assert not any("Traceback" in err or "terminate" in err for _, err in done)
-
-    first, second = two(*options, *changes, "epochs=14", "--name", "killed")
-    assert first.stderr is not None
-    for line in first.stderr:
-        if line.startswith("training "):
-            first.kill()
-    out, err = second.communicate(timeout=300)
-    first.communicate()
-    assert (second.returncode, out.split()) == (1, ["parted"]), err
-    assert err.startswith("Another process has ended; go on from the last checkpoint")
