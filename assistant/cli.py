@@ -83,23 +83,45 @@ def serve(
     engine_url: EngineUrlOption = None,
     engine_model: EngineModelOption = None,
     context: ContextOption = 4096,
+    most_turns: Annotated[
+        int, typer.Option(min=1, help="Answers under way and waiting; more are told to come back (429).")
+    ] = 64,
+    requests_per_minute: Annotated[
+        int | None, typer.Option(min=1, help="For each key, or without keys for each address; no bound by default.")
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(help="A page elsewhere that may call the endpoint, as https://example.org; several times."),
+    ] = None,
+    drain_seconds: Annotated[
+        float, typer.Option(min=0, help="What answers under way have left to finish when the server is stopped.")
+    ] = 25,
 ) -> None:
     """Serve the chat page and the OpenAI-compatible endpoint."""
     from assistant.settings import settings
     from serve import start
+    from serve.keys import Keys
     from serve.served import Served
 
-    key = settings().api_key
-    listener = start.listen(host, port, key)
+    keys = Keys(settings().api_key, settings().api_keys_file)
+    listener = start.listen(host, port, keys)
+    access = start.access_to(listener, keys, origins=allow_origin or (), requests_per_minute=requests_per_minute)
     opened = start.open_chat(
-        release, engine=engine, context=context, say=say, progress=merging, url=engine_url, model=engine_model
+        release,
+        engine=engine,
+        context=context,
+        say=say,
+        progress=merging,
+        url=engine_url,
+        model=engine_model,
+        most_turns=most_turns,
     )
     shown = f"[{host}]" if ":" in host else host
     out.print(f"Serving {opened.name} with {opened.engine.name}; Ctrl-C stops", highlight=False)
     if page:
         out.print(f"Chat page  http://{shown}:{port}/", highlight=False)
     out.print(f"Endpoint   http://{shown}:{port}/v1/chat/completions", highlight=False)
-    start.serve(Served(opened), listener, key, page=page)
+    start.serve(Served(opened), listener, access, page=page, drain_seconds=drain_seconds)
 
 
 def _quieten() -> None:

@@ -1,5 +1,5 @@
-"""Where things live, read once from the environment (`THOUSAND_HOME`, `THOUSAND_API_KEY`, `THOUSAND_ENGINE_KEY`,
-`THOUSAND_JUDGE_...`)."""
+"""Where things live, read once from the environment (`THOUSAND_HOME`, `THOUSAND_API_KEY`, `THOUSAND_API_KEYS_FILE`,
+`THOUSAND_ENGINE_KEY`, `THOUSAND_JUDGE_...`)."""
 
 from functools import cache
 from pathlib import Path
@@ -26,7 +26,10 @@ class Settings(BaseSettings):
         return home.expanduser().absolute()
 
     api_key: SecretStr | None = None
-    """Asked for by the endpoint and by the page; required to listen on anything but this machine."""
+    """Asked for by the endpoint and by the page; a key is required to listen on anything but this machine."""
+
+    api_keys_file: Path | None = None
+    """More keys, a line each: a name and the key. It is read again whenever it changes."""
 
     engine_key: SecretStr | None = None
     """Sent as a bearer token to the server that `--engine-url` names."""

@@ -6,26 +6,31 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from pydantic import SecretStr, ValidationError
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
-from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.middleware.cors import CORSMiddleware
 
+from serve.access import Access
 from serve.answers import sse, usage_of, whole
 from serve.chat import Busy, Chat, Refused
 from serve.errors import ApiError, busy, invalid, refused
-from serve.gate import MAX_BODY_BYTES, Gate, require_key
+from serve.gate import Gate
+from serve.life import Life
+from serve.metrics import Meter
 from serve.served import Served, UnknownModel
+from serve.watching import Watching
 from serve.wire import ChatRequest
 
 EVERY_METHOD = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE"]
 
 
-def routes(served: Served, key: SecretStr | None) -> APIRouter:
+def routes(served: Served, access: Access) -> APIRouter:
     """The `/v1` routes."""
-    router = APIRouter(prefix="/v1", dependencies=[require_key(key)])
+    router = APIRouter(prefix="/v1", dependencies=[Depends(access.require_key), Depends(access.keep_rate)])
 
     async def find(name: str) -> Chat:
         try:
@@ -81,17 +86,27 @@ def routes(served: Served, key: SecretStr | None) -> APIRouter:
     return router
 
 
-def build_app(served: Served, *, key: SecretStr | None, hosts: list[str]) -> FastAPI:
-    """The HTTP application without the page. `hosts` are the Host headers that are answered (`*` is any)."""
+def build_app(served: Served, *, access: Access, meter: Meter | None = None, life: Life | None = None) -> FastAPI:
+    """The HTTP application without the page."""
+    meter = Meter(served) if meter is None else meter
+    life = Life() if life is None else life
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         await served.close()
 
-    app = FastAPI(title="Thousand", lifespan=lifespan, docs_url=None, redoc_url=None, max_body_size=2 * MAX_BODY_BYTES)
-    app.add_middleware(Gate)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts)
+    app = FastAPI(title="Thousand", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.add_middleware(Gate, access=access, life=life)
+    # Always there, also without any origin: Gradio, finding none, would let in pages from everywhere.
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=access.origins,
+        allow_methods=["GET", "POST"],
+        allow_headers=["*"],
+        expose_headers=["X-Request-ID", "Retry-After"],
+    )
+    app.add_middleware(Watching, meter=meter, life=life)
     _tell_errors(app)
 
     @app.get("/health")
@@ -102,11 +117,16 @@ def build_app(served: Served, *, key: SecretStr | None, hosts: list[str]) -> Fas
     @app.get("/ready", response_model=None)
     async def ready() -> Response:
         """Whether it can answer."""
-        good = await served.ready()
+        good = not life.stopping and await served.ready()
         status = {"status": "ready" if good else "not ready", "release": served.current.name}
         return JSONResponse(status, 200 if good else 503)
 
-    app.include_router(routes(served, key))
+    @app.get("/metrics", dependencies=[Depends(access.require_key)])
+    async def metrics() -> Response:
+        """For Prometheus."""
+        return Response(meter.exposition(), media_type=CONTENT_TYPE_LATEST)
+
+    app.include_router(routes(served, access))
     return app
 
 
@@ -124,7 +144,3 @@ def _tell_errors(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def http_error(_: Request, error: HTTPException) -> Response:
         return ApiError(error.status_code, str(error.detail)).response()
-
-    @app.exception_handler(Exception)
-    async def failed(_: Request, error: Exception) -> Response:
-        return ApiError(500, "The server failed; see its log.", kind="server_error", code="internal_error").response()

@@ -3,6 +3,9 @@
 The terminal, the page and the HTTP routes all call `Chat.turn`.
 """
 
+import math
+import time
+from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -14,8 +17,11 @@ from assistant.release import Release
 from assistant.sampling import Sampling
 from assistant.template import Template
 from serve.engines.base import Delta, Engine, Finish, FinishReason, StopStrings
+from serve.seen import watching
 
 MOST_CHARACTERS_A_TOKEN = 40
+MOST_TURNS = 64
+"""Turns under way and waiting."""
 
 
 class Refused(ThousandError):
@@ -31,7 +37,11 @@ class Refused(ThousandError):
 
 
 class Busy(ThousandError):
-    """Too many turns are under way or waiting."""
+    """Too many turns are under way or waiting; `retry_after` seconds from now there may be a place."""
+
+    def __init__(self, message: str, retry_after: int = 2) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 @dataclass
@@ -63,7 +73,7 @@ class Chat:
         name: str,
         sampling: Sampling,
         record: Release | None = None,
-        most_turns: int = 64,
+        most_turns: int = MOST_TURNS,
     ) -> None:
         """`sampling` is what a request that says nothing gets; `most_turns` bounds the turns under way and waiting."""
         self.engine = engine
@@ -74,6 +84,7 @@ class Chat:
         self._most_turns = most_turns
         # Turns that nobody begins to read, and then drops, leave it by themselves.
         self._turns: WeakSet[Turn] = WeakSet()
+        self._lasted: deque[float] = deque(maxlen=32)
 
     def turn(self, messages: Sequence[Message], sampling: Sampling) -> Turn:
         """Begin an answer. Raises Refused when the messages are out of turn, too long, or spell what the engine would
@@ -103,11 +114,21 @@ class Chat:
                 code="context_length_exceeded",
             )
         if len(self._turns) >= self._most_turns:
-            raise Busy(f"{len(self._turns)} answers are under way or waiting; try again in a moment.")
+            wait = self._until_free()
+            raise Busy(f"{len(self._turns)} answers are under way or waiting; try again in {wait} s.", wait)
         turn = Turn(Usage(len(prompt)))
         self._turns.add(turn)
         turn.text = self._text(turn, prompt, sampling.model_copy(update={"max_tokens": min(sampling.max_tokens, room)}))
+        if (seen := watching.get()) is not None:
+            turn.text = seen.follow(turn, turn.text, self.name)
         return turn
+
+    def _until_free(self) -> int:
+        """Seconds after which one of the turns will have ended: how long the last ones took, over how many there are (Little's
+        law)."""
+        if not self._lasted:
+            return 1
+        return min(60, math.ceil(sum(self._lasted) / len(self._lasted) / self._most_turns))
 
     def _refuse_control_tokens(self, messages: Sequence[Message]) -> None:
         spelled = [text for message in messages for text in self.template.control_spellings(message.content)]
@@ -121,6 +142,7 @@ class Chat:
 
     async def _text(self, turn: Turn, prompt: list[int], sampling: Sampling) -> AsyncGenerator[str, None]:
         stops = StopStrings(sampling.stop)
+        began = time.monotonic()
         try:
             async with aclosing(self.engine.stream(prompt, sampling)) as events:  # type: ignore[type-var]
                 async for event in events:
@@ -140,4 +162,5 @@ class Chat:
             if rest:
                 yield rest
         finally:
+            self._lasted.append(time.monotonic() - began)
             self._turns.discard(turn)

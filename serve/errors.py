@@ -5,12 +5,14 @@ from typing import Any
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
+from starlette.exceptions import HTTPException
 
 from serve.chat import Busy, Refused
 from serve.engines.base import EngineBusy, EngineError, EngineRefused
+from serve.seen import watching
 
 
-class ApiError(Exception):
+class ApiError(HTTPException):
     """An error in OpenAI's shape."""
 
     def __init__(
@@ -22,14 +24,18 @@ class ApiError(Exception):
         parameter: str | None = None,
         code: str | None = None,
         retry_after: int | None = None,
+        headers: dict[str, str] | None = None,
     ) -> None:
-        super().__init__(message)
-        self.status = status
+        wait = {"Retry-After": str(retry_after)} if retry_after is not None else {}
+        super().__init__(status, message, {**(headers or {}), **wait})
+        self.code = code
         self.body = {"error": {"message": message, "type": kind, "param": parameter, "code": code}}
-        self.headers = {"Retry-After": str(retry_after)} if retry_after is not None else {}
 
     def response(self) -> JSONResponse:
-        return JSONResponse(self.body, self.status, headers=self.headers)
+        """The answer that tells it; the request's line in the log names its code."""
+        if (seen := watching.get()) is not None:
+            seen.error = self.code or str(self.status_code)
+        return JSONResponse(self.body, self.status_code, headers=self.headers)
 
 
 def _validation_message(errors: list[Any]) -> tuple[str, str | None]:
@@ -62,7 +68,8 @@ def refused(error: Refused) -> ApiError:
 
 def busy(error: Busy | EngineBusy) -> ApiError:
     """Too much work for now, with when to try again."""
-    return ApiError(429, str(error), kind="rate_limit_error", code="busy", retry_after=2)
+    wait = error.retry_after if isinstance(error, Busy) else 2
+    return ApiError(429, str(error), kind="rate_limit_error", code="busy", retry_after=wait)
 
 
 def engine_failure(error: EngineError) -> ApiError:

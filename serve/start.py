@@ -4,11 +4,10 @@ import errno
 import ipaddress
 import shutil
 import socket
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, cast, get_args
-
-import uvicorn
-from pydantic import SecretStr
 
 from assistant import base_model, release
 from assistant.base_model import Base, Say
@@ -18,9 +17,11 @@ from assistant.release import Release
 from assistant.sampling import Sampling
 from assistant.settings import settings
 from assistant.template import Template
-from serve.chat import Chat
+from serve.access import Access
+from serve.chat import MOST_TURNS, Chat
 from serve.engines.base import Engine
 from serve.engines.remote import Remote
+from serve.keys import Keys
 from serve.served import Served
 
 EngineName = Literal["auto", "llama.cpp", "transformers"]
@@ -96,6 +97,7 @@ def open_chat(
     progress: Progress = lambda done, total: None,
     url: str | None = None,
     model: str | None = None,
+    most_turns: int = MOST_TURNS,
 ) -> Chat:
     """A chat with a release (the current one by default). Raises ThousandError when it cannot be had.
 
@@ -108,10 +110,10 @@ def open_chat(
     if remote is not None:
         template = release.open_template(place, record)
         connected = connect(cast("RemoteName", engine), remote, template, context)
-        return Chat(connected, template, name=chosen, sampling=record.sampling, record=record)
+        return Chat(connected, template, name=chosen, sampling=record.sampling, record=record, most_turns=most_turns)
     base, template = release.open_parts(place, record, say)
     started = start_engine(cast("EngineName", engine), base, place, record, template, context, say, progress)
-    return Chat(started, template, name=chosen, sampling=record.sampling, record=record)
+    return Chat(started, template, name=chosen, sampling=record.sampling, record=record, most_turns=most_turns)
 
 
 def open_base_chat(spec: str, *, engine: EngineName, context: int, say: Say) -> Chat:
@@ -122,28 +124,30 @@ def open_base_chat(spec: str, *, engine: EngineName, context: int, say: Say) -> 
     return Chat(started, template, name=base.name, sampling=Sampling())
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def _only_this_machine(listener: socket.socket) -> bool:
+    return ipaddress.ip_address(listener.getsockname()[0]).is_loopback
 
 
-def listen(host: str, port: int, key: SecretStr | None) -> socket.socket:
+def listen(host: str, port: int, keys: Keys) -> socket.socket:
     """A listening socket, taken before anything is loaded.
 
     Raises ThousandError when the port is in use, the address is not this machine's, or it is open to others without a key.
     """
-    if not _is_loopback(host) and key is None:
-        raise ThousandError(
-            f"Listening on {host} lets others in, so it needs a key: set THOUSAND_API_KEY to a long secret, or use --host 127.0.0.1"
-        )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        if not keys.asked and not _only_this_machine(
+            listener
+        ):  # looked at here, since a name may stand for any address
+            raise ThousandError(
+                f"Listening on {host} lets others in, so it needs a key: set THOUSAND_API_KEY to a long secret, or use --host 127.0.0.1"
+            )
         listener.listen(128)
+    except ThousandError:
+        listener.close()
+        raise
     except OSError as error:
         listener.close()
         if error.errno == errno.EADDRINUSE:
@@ -159,16 +163,26 @@ def listen(host: str, port: int, key: SecretStr | None) -> socket.socket:
     return listener
 
 
-def serve(served: Served, listener: socket.socket, key: SecretStr | None, *, page: bool) -> None:
-    """Answer HTTP until SIGINT or SIGTERM: the endpoint, and the page at `/`."""
-    from serve.api import build_app
+def access_to(
+    listener: socket.socket, keys: Keys, *, origins: Sequence[str] = (), requests_per_minute: int | None = None
+) -> Access:
+    """Who is let in at a socket: without a key, only who names this machine. Raises ThousandError for what is no origin."""
+    hosts = ["127.0.0.1", "localhost", "::1", listener.getsockname()[0]]
+    return Access(hosts=hosts, keys=keys, origins=origins, requests_per_minute=requests_per_minute)
 
-    host = listener.getsockname()[0]
-    # Without a key the Host header is what tells a page that was rebound to this address from this machine's own.
-    hosts = ["127.0.0.1", "localhost", "[::1]", host] if key is None else ["*"]
-    app = build_app(served, key=key, hosts=hosts)
+
+def serve(served: Served, listener: socket.socket, access: Access, *, page: bool, drain_seconds: float) -> None:
+    """Answer HTTP until SIGINT or SIGTERM: the endpoint, and the page at `/`. Answers under way then have `drain_seconds`."""
+    from serve.api import build_app
+    from serve.life import Life, Server
+    from serve.logs import log_to
+    from serve.metrics import Meter
+
+    log_to(sys.stderr)
+    meter, life = Meter(served), Life()
+    app = build_app(served, access=access, meter=meter, life=life)
     if page:
         from serve.ui.chat_page import mount_page
 
-        app = mount_page(app, served, key)
-    uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=10)).run(sockets=[listener])
+        app = mount_page(app, served, access, meter, life)
+    Server(app, life, drain_seconds=drain_seconds).run(sockets=[listener])

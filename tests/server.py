@@ -12,8 +12,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
-import uvicorn
 from starlette.types import ASGIApp
+
+from serve.connection import Connection
+from serve.life import Life, Server
 
 
 def free_port() -> int:
@@ -33,7 +35,8 @@ def serving(home: Path, *options: str, key: str | None = None, within: float = 1
         environment["THOUSAND_API_KEY"] = key
     command = [sys.executable, "-m", "assistant", "serve", "--port", str(port), *options]
     address = f"http://127.0.0.1:{port}"
-    with tempfile.TemporaryFile("w+") as said:
+    with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryDirectory(prefix="t") as temporary:
+        environment["TMPDIR"] = temporary
         process = subprocess.Popen(command, env=environment, stdout=said, stderr=subprocess.STDOUT, text=True)
 
         def words() -> str:
@@ -44,18 +47,22 @@ def serving(home: Path, *options: str, key: str | None = None, within: float = 1
             _wait_until_ready(address, process, within, words)
             yield address
             process.terminate()
-            process.wait(30)
+            assert process.wait(30) == 0, words()
             assert "Traceback" not in words(), words()
+            assert not list(Path(temporary).glob("thousand-*")), "the engine's folder is gone"
         finally:
             process.kill()
             process.wait()
 
 
 @contextmanager
-def serving_app(app: ASGIApp, port: int = 0) -> Iterator[str]:
+def serving_app(
+    app: ASGIApp, port: int = 0, *, life: Life | None = None, connection: type[Connection] = Connection
+) -> Iterator[str]:
     """An application that listens in a thread of this process; yields its address. At its end it cuts what is under way."""
     listener = socket.create_server(("127.0.0.1", port))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1))
+    server = Server(app, life or Life(), drain_seconds=0, connection=connection)
+    server.config.timeout_graceful_shutdown = 0
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

@@ -2,93 +2,37 @@
 
 import asyncio
 import json
-import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator
 
 import httpx
 import pytest
 
-from assistant.sampling import Sampling
-from assistant.template import Template
-from serve.api import build_app
-from serve.chat import Chat
-from serve.engines.base import Delta, EngineError, Finish
-from serve.served import Served
-from tests.server import serving_app
-from tests.tiny import make_tokenizer
+from tests.told import Told, body, told_app
 
 MOST_TURNS = 4
 
 
-@dataclass
-class ToldEngine:
-    """Says "word " for ever, or fails after as many words as told; counts who began and who was closed."""
-
-    name: str = "told"
-    context: int = 512
-    reads_text: bool = False
-    fail_after: int | None = None
-    began: int = 0
-    closed: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
-
-    async def stream(self, prompt: Sequence[int], sampling: Sampling) -> AsyncIterator[Delta | Finish]:
-        self.began += 1
-        try:
-            for count in range(10**9):
-                if count == self.fail_after:
-                    raise EngineError("it broke")
-                yield Delta("word ", 1)
-                await asyncio.sleep(0.005)
-        finally:
-            self.closed.release()
-
-    async def ready(self) -> bool:
-        return True
-
-    async def close(self) -> None:
-        return None
-
-
-@dataclass
-class ToldServer:
-    engine: ToldEngine
-    client: httpx.Client
-
-
 @pytest.fixture
-def served() -> Iterator[ToldServer]:
-    engine = ToldEngine()
-    template = Template(make_tokenizer(), bos="<bos>", eos="<eos>")
-    app = build_app(
-        Served(Chat(engine, template, name="told", sampling=Sampling(), most_turns=MOST_TURNS)),
-        key=None,
-        hosts=["127.0.0.1"],
-    )
-    with serving_app(app) as address, httpx.Client(base_url=address, timeout=10) as client:
-        yield ToldServer(engine, client)
+def served() -> Iterator[Told]:
+    with told_app(most_turns=MOST_TURNS) as told:
+        yield told
 
 
-def body(**fields: Any) -> dict[str, Any]:
-    return {"model": "thousand", "messages": [{"role": "user", "content": "why"}], **fields}
-
-
-def test_truth_8_a_client_that_leaves_a_stream_frees_its_slot_at_once(served: ToldServer) -> None:
+def test_truth_8_a_client_that_leaves_a_stream_frees_its_slot_at_once(served: Told) -> None:
     for _ in range(3 * MOST_TURNS):
         with served.client.stream("POST", "/v1/chat/completions", json=body(stream=True)) as response:
             next(line for line in response.iter_lines() if "word" in line)
         assert served.engine.closed.acquire(timeout=2)
 
 
-def test_truth_8_a_client_that_leaves_a_plain_request_frees_its_slot(served: ToldServer) -> None:
+def test_truth_8_a_client_that_leaves_a_plain_request_frees_its_slot(served: Told) -> None:
     for _ in range(MOST_TURNS + 1):
         with pytest.raises(httpx.ReadTimeout):
             served.client.post("/v1/chat/completions", json=body(), timeout=0.3)
         assert served.engine.closed.acquire(timeout=3)
 
 
-def test_more_turns_than_may_wait_are_told_when_to_try_again(served: ToldServer) -> None:
+def test_more_turns_than_may_wait_are_told_when_to_try_again(served: Told) -> None:
     async def many() -> list[httpx.Response]:
         limits = httpx.Limits(max_connections=None)
         async with httpx.AsyncClient(base_url=str(served.client.base_url), limits=limits, timeout=10) as client:
@@ -103,11 +47,11 @@ def test_more_turns_than_may_wait_are_told_when_to_try_again(served: ToldServer)
     responses = asyncio.run(many())
     refused = [response for response in responses if response.status_code == 429]
     assert len(refused) == 12 - MOST_TURNS
-    assert {response.headers["retry-after"] for response in refused} == {"2"}
+    assert {response.headers["retry-after"] for response in refused} == {"1"}
     assert {response.json()["error"]["code"] for response in refused} == {"busy"}
 
 
-def test_an_engine_that_fails_is_told_in_openais_shape_in_a_stream_and_apart(served: ToldServer) -> None:
+def test_an_engine_that_fails_is_told_in_openais_shape_in_a_stream_and_apart(served: Told) -> None:
     served.engine.fail_after = 2
     plain = served.client.post("/v1/chat/completions", json=body())
     assert plain.status_code == 500
@@ -118,7 +62,7 @@ def test_an_engine_that_fails_is_told_in_openais_shape_in_a_stream_and_apart(ser
     assert "[DONE]" not in lines
 
 
-def test_a_page_of_another_site_cannot_post(served: ToldServer) -> None:
+def test_a_page_of_another_site_cannot_post(served: Told) -> None:
     foreign = served.client.post("/v1/chat/completions", json=body(), headers={"origin": "https://evil.example"})
     assert foreign.status_code == 403
     assert served.engine.began == 0
@@ -135,7 +79,7 @@ def test_a_page_of_another_site_cannot_post(served: ToldServer) -> None:
         ("OPTIONS", "/v1/x/y", 404),
     ],
 )
-def test_wrong_methods_and_paths_have_openais_shape(served: ToldServer, method: str, path: str, status: int) -> None:
+def test_wrong_methods_and_paths_have_openais_shape(served: Told, method: str, path: str, status: int) -> None:
     response = served.client.request(method, path)
     assert response.status_code == status
     assert set(response.json()["error"]) == {"message", "type", "param", "code"}
@@ -152,7 +96,7 @@ def test_wrong_methods_and_paths_have_openais_shape(served: ToldServer, method: 
         (b" " * 3_000_000, 413),
     ],
 )
-def test_odd_bodies_are_refused_without_harm(served: ToldServer, content: bytes, status: int) -> None:
+def test_odd_bodies_are_refused_without_harm(served: Told, content: bytes, status: int) -> None:
     response = served.client.post("/v1/chat/completions", content=content, headers={"content-type": "application/json"})
     assert response.status_code == status, response.text
     assert set(response.json()["error"]) == {"message", "type", "param", "code"}

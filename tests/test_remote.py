@@ -20,6 +20,7 @@ from assistant.dialogue import Message
 from assistant.release import Release
 from assistant.sampling import Sampling
 from assistant.template import Template
+from serve.access import Access
 from serve.api import build_app
 from serve.chat import Chat
 from serve.engines import parameters
@@ -46,7 +47,9 @@ def served(kind: Kind, base: Path) -> Iterator[tuple[StandIn, httpx.Client]]:
         engine = (
             Tgi(remote, template, context=512) if kind == "tgi" else OpenAICompletions(remote, template, context=512)
         )
-        app = build_app(Served(Chat(engine, template, name="tiny", sampling=Sampling())), key=None, hosts=["127.0.0.1"])
+        app = build_app(
+            Served(Chat(engine, template, name="tiny", sampling=Sampling())), access=Access(hosts=["127.0.0.1"])
+        )
         with serving_app(app) as address, httpx.Client(base_url=address, timeout=60) as client:
             yield standin, client
 

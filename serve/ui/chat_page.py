@@ -4,7 +4,6 @@ Conversations are kept in the browser's local storage only, under a secret that 
 restart loses none of them.
 """
 
-import hmac
 import os
 import secrets
 from collections.abc import AsyncGenerator
@@ -17,17 +16,24 @@ from assistant.settings import settings
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ.setdefault("GRADIO_TEMP_DIR", str(settings().home / "gradio"))
 import gradio
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from filelock import FileLock
-from pydantic import SecretStr, ValidationError
+from pydantic import ValidationError
 
 from assistant.dialogue import Message
 from assistant.errors import validation_sentence
 from assistant.files import write_text
 from assistant.sampling import Sampling
+from serve.access import Access
 from serve.chat import Busy, Refused
 from serve.engines.base import EngineError
+from serve.errors import ApiError
+from serve.life import Life
+from serve.metrics import Meter
+from serve.seen import Seen
 from serve.served import Served
+from serve.ui.login import Sessions, add_login, page_routes_only
+from serve.watching import page_turn
 
 THEME = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
 """Fonts of the reader's own system: the page calls nothing outside."""
@@ -66,18 +72,37 @@ def _tell(problem: str) -> None:
     gradio.Warning(problem, duration=15, title="No answer")
 
 
-def mount_page(app: FastAPI, served: Served, key: SecretStr | None) -> FastAPI:
-    """The application with the chat page at `/`; with a key, the page asks for it as the password of any user name."""
+def _refuse(seen: Seen, error: ValidationError | Refused | Busy | ApiError) -> None:
+    """Say on the page why there is no answer, and note it for the log."""
+    if isinstance(error, ValidationError):
+        seen.error = "invalid_value"
+        _tell(validation_sentence(error))
+    elif isinstance(error, ApiError):
+        seen.error = error.code
+        _tell(error.detail)
+    else:
+        seen.error = "busy" if isinstance(error, Busy) else error.code
+        _tell(str(error))
+
+
+def mount_page(app: FastAPI, served: Served, access: Access, meter: Meter, life: Life) -> FastAPI:
+    """The application with the chat page at `/`; with keys, the page asks for one as the password of any user name."""
+    sessions = Sessions(access.keys)
+
+    def cookie() -> str:
+        return f"access-token-unsecure-{page_app.cookie_id}"
 
     def knows_key(_: str, password: str) -> bool:
-        return key is not None and hmac.compare_digest(password.encode(), key.get_secret_value().encode())
+        return access.keys.check(password) is not None
 
-    mounted: FastAPI = gradio.mount_gradio_app(
+    add_login(app, access, sessions, cookie)
+    gradio.mount_gradio_app(
         app,
-        build_page(served),
+        build_page(served, access, meter, life),
         path="/",
-        auth=knows_key if key is not None else None,
-        auth_message="Any user name; the password is the server's API key." if key is not None else None,
+        app_kwargs={"dependencies": [Depends(page_routes_only(access, sessions, cookie))]},
+        auth=knows_key if access.keys.asked else None,
+        auth_message="Any user name; the password is an API key of the server." if access.keys.asked else None,
         footer_links=[],
         run_history=False,
         max_file_size="1mb",
@@ -86,10 +111,12 @@ def mount_page(app: FastAPI, served: Served, key: SecretStr | None) -> FastAPI:
         mcp_server=False,
         theme=THEME,
     )
-    return mounted
+    page_app = app.routes[-1].app  # type: ignore[attr-defined]
+    page_app.tokens = sessions
+    return app
 
 
-def build_page(served: Served) -> gradio.ChatInterface:
+def build_page(served: Served, access: Access, meter: Meter, life: Life) -> gradio.ChatInterface:
     """The page for the release that is current."""
     chat = served.current
     defaults = chat.sampling
@@ -97,6 +124,7 @@ def build_page(served: Served) -> gradio.ChatInterface:
     async def answer(
         message: str,
         history: list[dict[str, Any]],
+        request: gradio.Request,
         system: str | None = "",
         temperature: float = defaults.temperature,
         top_p: float = defaults.top_p,
@@ -105,29 +133,30 @@ def build_page(served: Served) -> gradio.ChatInterface:
         seed: str | None = "",
     ) -> AsyncGenerator[str, None]:
         """One answer to `message` after `history`; each value is the whole answer so far."""
-        try:
-            sampling = Sampling(
-                temperature=temperature,
-                top_p=top_p,
-                repetition_penalty=repetition_penalty,
-                max_tokens=int(max_tokens),
-                seed=(seed or "").strip() or None,
-            )
-            turn = served.current.turn(_messages(history, message, system or ""), sampling)
-        except ValidationError as error:
-            _tell(validation_sentence(error))
-            return
-        except (Refused, Busy) as error:
-            _tell(str(error))
-            return
-        shown = ""
-        try:
-            async with aclosing(turn.text) as text:
-                async for piece in text:
-                    shown += piece
-                    yield shown
-        except EngineError as error:
-            _tell(f"The engine failed in the middle of the answer: {error}")
+        client = request.client.host
+        with page_turn(meter, life, key=request.username, client=client) as seen:
+            try:
+                access.count_request(request.username, client)
+                sampling = Sampling(
+                    temperature=temperature,
+                    top_p=top_p,
+                    repetition_penalty=repetition_penalty,
+                    max_tokens=int(max_tokens),
+                    seed=(seed or "").strip() or None,
+                )
+                with seen.watched():
+                    turn = served.current.turn(_messages(history, message, system or ""), sampling)
+            except (ValidationError, Refused, Busy, ApiError) as error:
+                _refuse(seen, error)
+                return
+            shown = ""
+            try:
+                async with aclosing(turn.text) as text:
+                    async for piece in text:
+                        shown += piece
+                        yield shown
+            except EngineError as error:
+                _tell(f"The engine failed in the middle of the answer: {error}")
         if turn.finish_reason == "length":
             gradio.Info("The answer reached the longest length allowed; raise it under Settings.")
 

@@ -1,0 +1,140 @@
+"""The HTTP layer over an engine that is told what to do, in this process or in one of its own.
+
+    python -m tests.told '{"until": "/tmp/file", "drain_seconds": 5}'
+
+serves on a port of its own until it is stopped; the first line it prints is the address.
+"""
+
+import asyncio
+import json
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from assistant.sampling import Sampling
+from assistant.template import Template
+from serve.access import Access
+from serve.api import build_app
+from serve.chat import Chat
+from serve.connection import Connection
+from serve.engines.base import Delta, EngineError, Finish
+from serve.keys import Keys
+from serve.life import Life
+from serve.metrics import Meter
+from serve.served import Served
+from serve.start import access_to, listen, serve
+from tests.server import serving_app
+from tests.tiny import make_tokenizer
+
+KEY = "a-secret-of-the-tests"
+
+
+@dataclass
+class ToldEngine:
+    """Says "word " for ever, or ends or fails after as many words as told; counts who began and who was closed."""
+
+    name: str = "told"
+    context: int = 512
+    reads_text: bool = False
+    word: str = "word "
+    pause: float = 0.005
+    end_after: int | None = None
+    fail_after: int | None = None
+    failure: Exception = field(default_factory=lambda: EngineError("it broke"))
+    until: Path | None = None
+    """A file whose being there ends all answers."""
+    began: int = 0
+    closed: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    prompts: list[list[int]] = field(default_factory=list)
+
+    async def stream(self, prompt: Sequence[int], sampling: Sampling) -> AsyncIterator[Delta | Finish]:
+        self.began += 1
+        self.prompts.append(list(prompt))
+        try:
+            for count in range(10**9):
+                if count == self.fail_after:
+                    raise self.failure
+                if count == self.end_after or (self.until is not None and self.until.exists()):
+                    yield Finish("stop", cached_tokens=3)
+                    return
+                yield Delta(self.word, 1)
+                await asyncio.sleep(self.pause)
+        finally:
+            self.closed.release()
+
+    async def ready(self) -> bool:
+        return True
+
+    async def close(self) -> None:
+        return None
+
+
+def told_chat(engine: ToldEngine, **settings: Any) -> Chat:
+    template = Template(make_tokenizer(), bos="<bos>", eos="<eos>")
+    return Chat(engine, template, name="told", sampling=Sampling(), **settings)
+
+
+def body(**fields: Any) -> dict[str, Any]:
+    return {"model": "thousand", "messages": [{"role": "user", "content": "why"}], **fields}
+
+
+@dataclass
+class Told:
+    """A server in this process."""
+
+    engine: ToldEngine
+    chat: Chat
+    client: httpx.Client
+    life: Life
+
+    def metrics(self) -> dict[str, float]:
+        """What /metrics says, by name and labels."""
+        lines = self.client.get("/metrics").text.splitlines()
+        return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if not line.startswith("#")}
+
+    def ask(self, **fields: Any) -> httpx.Response:
+        return self.client.post("/v1/chat/completions", json=body(**fields))
+
+
+@contextmanager
+def told_app(
+    engine: ToldEngine | None = None,
+    *,
+    page: bool = False,
+    keys: Keys | None = None,
+    connection: type[Connection] = Connection,
+    most_turns: int = 64,
+    **access: Any,
+) -> Iterator[Told]:
+    """A server in this process over an engine that is told what to do."""
+    engine = engine or ToldEngine()
+    chat = told_chat(engine, most_turns=most_turns)
+    served, life = Served(chat), Life()
+    entry, meter = Access(hosts=["127.0.0.1"], keys=keys, **access), Meter(served)
+    app = build_app(served, access=entry, meter=meter, life=life)
+    if page:
+        from serve.ui.chat_page import mount_page
+
+        app = mount_page(app, served, entry, meter, life)
+    with serving_app(app, life=life, connection=connection) as address:
+        with httpx.Client(base_url=address, timeout=10) as client:
+            yield Told(engine, chat, client, life)
+
+
+def main() -> None:
+    told = json.loads(sys.argv[1])
+    until = Path(told.pop("until")) if "until" in told else None
+    listener = listen("127.0.0.1", 0, Keys())
+    print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
+    chat = told_chat(ToldEngine(until=until, **told.pop("engine", {})))
+    serve(Served(chat), listener, access_to(listener, Keys()), page=told.pop("page", False), **told)
+
+
+if __name__ == "__main__":
+    main()
