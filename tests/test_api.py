@@ -14,7 +14,7 @@ from assistant.sampling import Sampling
 from assistant.template import Template
 from serve.api import build_app
 from serve.chat import Chat
-from serve.engines.base import Delta, EngineError, Finish
+from serve.engines.base import PLAIN, Delta, EngineError, Finish, Offer, Wanted
 from serve.served import Served
 from tests.server import serving_app
 from tests.tiny import make_tokenizer
@@ -29,11 +29,14 @@ class ToldEngine:
     name: str = "told"
     context: int = 512
     reads_text: bool = False
+    offers: frozenset[Offer] = frozenset()
     fail_after: int | None = None
     began: int = 0
     closed: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
-    async def stream(self, prompt: Sequence[int], sampling: Sampling) -> AsyncIterator[Delta | Finish]:
+    async def stream(
+        self, prompt: Sequence[int], sampling: Sampling, wanted: Wanted = PLAIN
+    ) -> AsyncIterator[Delta | Finish]:
         self.began += 1
         try:
             for count in range(10**9):

@@ -27,6 +27,7 @@ from assistant.files import write_text
 from assistant.sampling import Sampling
 from serve.chat import Busy, Refused
 from serve.engines.base import EngineError
+from serve.errors import nothing_there
 from serve.served import Served
 
 THEME = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
@@ -76,6 +77,7 @@ def mount_page(app: FastAPI, served: Served, key: SecretStr | None) -> FastAPI:
         app,
         build_page(served),
         path="/",
+        app_kwargs={"exception_handlers": {404: nothing_there, 405: nothing_there}},
         auth=knows_key if key is not None else None,
         auth_message="Any user name; the password is the server's API key." if key is not None else None,
         footer_links=[],
