@@ -21,6 +21,11 @@ HELD_OUT = frozenset({"dev", "test", "multiturn_test", "safety_test"})
 """Names of files that judge a model and so are never trained on."""
 
 
+def is_text(text: str) -> bool:
+    """Whether it can be written as UTF-8: JSON may hold half a surrogate pair, which is no character."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 class Message(BaseModel):
     """One turn. Its content is never blank."""
 
@@ -34,7 +39,7 @@ class Message(BaseModel):
     def _not_blank(cls, content: str) -> str:
         if not content.strip():
             raise ValueError("is empty")
-        if any("\ud800" <= character <= "\udfff" for character in content):
+        if not is_text(content):
             raise ValueError("holds half a surrogate pair, which is not text")
         return content
 

@@ -4,7 +4,13 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+Temperature = Annotated[float, Field(ge=0, le=2)]
+TopP = Annotated[float, Field(ge=0, le=1)]
+RepetitionPenalty = Annotated[float, Field(ge=1, le=2)]
+MaxTokens = Annotated[int, Field(ge=1, le=32768)]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 2)]
 Stop = Annotated[str, Field(min_length=1, max_length=200)]
+MOST_STOPS = 8
 
 
 class Sampling(BaseModel):
@@ -18,22 +24,20 @@ class Sampling(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    temperature: float = Field(
-        0.7, ge=0, le=2, description="0 always takes the likeliest token; higher is more varied."
-    )
-    top_p: float = Field(
+    temperature: Temperature = Field(0.7, description="0 always takes the likeliest token; higher is more varied.")
+    top_p: TopP = Field(
         0.9,
-        ge=0,
-        le=1,
         description="Nucleus sampling: draw from the smallest set of tokens whose probabilities sum to this; 1 is all of them.",
     )
-    repetition_penalty: float = Field(
-        1.1, ge=1, le=2, description="Divides the score of tokens that were used lately; 1 is none."
+    repetition_penalty: RepetitionPenalty = Field(
+        1.1, description="Divides the score of tokens that were used lately; 1 is none."
     )
-    max_tokens: int = Field(2048, ge=1, le=32768, description="The longest answer, in tokens.")
+    max_tokens: MaxTokens = Field(2048, description="The longest answer, in tokens.")
     stop: tuple[Stop, ...] = Field(
-        (), max_length=8, description="Texts at which the answer ends; they are not part of it."
+        (), max_length=MOST_STOPS, description="Texts at which the answer ends; they are not part of it."
     )
-    seed: int | None = Field(
-        None, ge=0, le=2**32 - 2, description="The same seed gives the same answer; none draws anew each time."
-    )
+    seed: Seed | None = Field(None, description="The same seed gives the same answer; none draws anew each time.")
+
+    def apart(self, number: int) -> "Sampling":
+        """The settings of one of several answers to one question: a seed gives each another one that follows from it."""
+        return self if self.seed is None else self.model_copy(update={"seed": (self.seed + number) % (2**32 - 1)})

@@ -115,6 +115,7 @@ class Template:
         self.tokenizer = tokenizer
         self._content = ContentEncoder(tokenizer)
         self.control = self._content.control
+        self._control_ids = frozenset(self.control.values())
         self.family = family or family_of(self.control)
         turn_tokens = (self.family.open, self.family.close)
         own_eos = eos if eos in self.control and eos not in turn_tokens else None
@@ -205,6 +206,22 @@ class Template:
     def prompt(self, messages: Sequence[Message]) -> list[int]:
         """The ids after which the assistant's next answer begins."""
         return self.render(messages).ids + self._headers["assistant"]
+
+    def continuation(self, text: str) -> list[int]:
+        """The ids of a text that is to be gone on with, no conversation: after the BOS, and without a control token,
+        whatever it spells."""
+        return self._start + self._content.encode(text)
+
+    def octets(self, token: int) -> bytes | None:
+        """What a token says, as UTF-8, which may be a part of a character; None for a control token."""
+        if token in self._control_ids:
+            return None
+        if token in self.byte_of:
+            return self.byte_of[token]
+        # Many tokenizers drop the space before the first word of a text.
+        before = self._content.plain("a")
+        said: str = self.tokenizer.decode([*before, token], skip_special_tokens=False)
+        return said[len(self.tokenizer.decode(before, skip_special_tokens=False)) :].encode()
 
     def as_text(self, ids: Sequence[int]) -> str:
         """A prompt's ids as the text in which this tokenizer finds them again, for back ends that take only text: without

@@ -1,36 +1,63 @@
 """HTTP: OpenAI-compatible routes over `serve.chat`."""
 
-import time
-import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import JSONResponse, Response
+from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST
-from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from serve.access import Access
-from serve.answers import sse, usage_of, whole
+from serve.answers import Reply, answer
+from serve.body import StrictRoute
 from serve.chat import Busy, Chat, Refused
-from serve.errors import ApiError, busy, invalid, refused
+from serve.errors import ApiError, ErrorBody, busy, http_error, invalid, not_allowed, not_found, refused
 from serve.gate import Gate
 from serve.life import Life
 from serve.metrics import Meter
 from serve.served import Served, UnknownModel
+from serve.shapes import ChatCompletion, ChatShape, Completion, ModelCard, ModelList, TextShape
 from serve.watching import Watching
-from serve.wire import ChatRequest
+from serve.wire import ChatRequest, CompletionRequest
 
 EVERY_METHOD = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE"]
+FIELDS = sorted(ChatRequest.model_fields | CompletionRequest.model_fields)
+
+
+def _answers(*statuses: int, streams: bool = False) -> dict[int | str, dict[str, Any]]:
+    """What a route may answer beside its object, for the OpenAPI document."""
+    found: dict[int | str, dict[str, Any]] = {
+        status: {"model": ErrorBody, "description": "An error in OpenAI's shape"} for status in statuses
+    }
+    if streams:
+        found[200] = {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
+    return found
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What a chat does not take, as an API error."""
+    try:
+        yield
+    except Refused as error:
+        raise refused(error) from None
+    except Busy as error:
+        raise busy(error) from None
 
 
 def routes(served: Served, access: Access) -> APIRouter:
     """The `/v1` routes."""
-    router = APIRouter(prefix="/v1", dependencies=[Depends(access.require_key), Depends(access.keep_rate)])
+    router = APIRouter(
+        prefix="/v1",
+        dependencies=[Depends(access.require_key), Depends(access.keep_rate)],
+        route_class=StrictRoute,
+    )
+    asked = _answers(400, 401, 403, 404, 408, 413, 415, 429, 500, 503, streams=True)
 
     async def find(name: str) -> Chat:
         try:
@@ -38,52 +65,68 @@ def routes(served: Served, access: Access) -> APIRouter:
         except UnknownModel as error:
             raise ApiError(404, str(error), parameter="model", code="model_not_found") from None
 
-    async def card(name: str) -> dict[str, Any]:
+    async def card(name: str) -> ModelCard:
         record = (await find(name)).record
         created = int(record.created.timestamp()) if record else 0
         return {"id": name, "object": "model", "created": created, "owned_by": "thousand"}
 
-    @router.get("/models")
-    async def models() -> dict[str, Any]:
+    @router.get("/models", responses=_answers(401))
+    async def models() -> ModelList:
+        """The releases that can be asked."""
         return {"object": "list", "data": [await card(name) for name in served.names()]}
 
-    @router.get("/models/{name}")
-    async def model(name: str) -> dict[str, Any]:
+    @router.get("/models/{name}", responses=_answers(401, 404))
+    async def model(name: str) -> ModelCard:
+        """One of them."""
         return await card(name)
 
-    @router.post("/chat/completions", response_model=None)
-    async def chat_completions(body: ChatRequest, request: Request) -> Response | dict[str, Any]:
+    @router.post("/chat/completions", response_model=ChatCompletion, responses=asked)
+    async def chat_completions(body: ChatRequest, request: Request) -> Response:
+        """The assistant's next answer in a conversation."""
         chat = await find(body.model)
-        try:
-            turn = chat.turn([message.message() for message in body.messages], body.sampling(chat.sampling))
-        except ValidationError as error:
-            raise invalid(error) from None
-        except Refused as error:
-            raise refused(error) from None
-        except Busy as error:
-            raise busy(error) from None
-        identity = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": chat.name}
-        if body.stream:
-            with_usage = body.stream_options is not None and body.stream_options.include_usage
-            events = sse(turn, identity, with_usage)
-            return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
-        answer = await whole(turn, request)
-        if answer is None:
-            return Response(status_code=499)
-        message = {"role": "assistant", "content": answer, "refusal": None}
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": turn.finish_reason}
-        return {**identity, "object": "chat.completion", "choices": [choice], "usage": usage_of(turn)}
+        with _told():
+            messages = [message.message() for message in body.messages]
+            turns = chat.turns(messages, body.samplings(chat.sampling), body.wanted)
+        shape = ChatShape(chat.template, logprobs=bool(body.logprobs))
+        return await answer(request, Reply(chat, turns, shape), stream=bool(body.stream), with_usage=body.with_usage)
+
+    @router.post("/completions", response_model=Completion, responses=asked)
+    async def completions(body: CompletionRequest, request: Request) -> Response:
+        """How a text goes on, without any conversation."""
+        chat = await find(body.model)
+        with _told():
+            turns = chat.continuations(body.prompts, body.samplings(chat.sampling), body.wanted)
+        reply = Reply(chat, turns, TextShape(chat.template), prompts=len(body.prompts))
+        return await answer(request, reply, stream=bool(body.stream), with_usage=body.with_usage)
+
+    _answer_every_method(router, router.prefix)
 
     @router.api_route("/{path:path}", methods=EVERY_METHOD, include_in_schema=False)
     async def unknown(path: str, request: Request) -> None:
-        if path in ("chat/completions", "models"):
-            method = "POST" if path == "chat/completions" else "GET"
-            raise ApiError(405, f"/v1/{path} takes {method}, not {request.method}.", code="method_not_allowed")
-        raise ApiError(
-            404, f"There is no /v1/{path}; there are /v1/chat/completions and /v1/models.", code="unknown_url"
-        )
+        raise not_found(request)  # and not the page, which is at /
 
     return router
+
+
+def _answer_every_method(router: APIRouter, prefix: str = "") -> None:
+    """HEAD where there is GET, and a 405 for the others, which would else be the page's, because it is at `/`."""
+    taken: dict[str, set[str]] = {}
+    for route in [route for route in router.routes if isinstance(route, APIRoute)]:
+        path, methods = route.path.removeprefix(prefix), set(route.methods or ())
+        if methods == {"GET"}:
+            router.add_api_route(path, route.endpoint, methods=["HEAD"], include_in_schema=False)
+            methods.add("HEAD")
+        taken.setdefault(path, set()).update(methods)
+    for path, allowed in taken.items():
+        others = [method for method in EVERY_METHOD if method not in allowed]
+        router.add_api_route(path, _refuser(sorted(allowed)), methods=others, include_in_schema=False)
+
+
+def _refuser(allowed: list[str]) -> Callable[[Request], Awaitable[None]]:
+    async def refuse(request: Request) -> None:
+        raise not_allowed(request, allowed)
+
+    return refuse
 
 
 def build_app(served: Served, *, access: Access, meter: Meter | None = None, life: Life | None = None) -> FastAPI:
@@ -119,28 +162,22 @@ def build_app(served: Served, *, access: Access, meter: Meter | None = None, lif
         """Whether it can answer."""
         good = not life.stopping and await served.ready()
         status = {"status": "ready" if good else "not ready", "release": served.current.name}
-        return JSONResponse(status, 200 if good else 503)
+        return JSONResponse(status, 200 if good else 503, headers=None if good else {"Retry-After": "2"})
 
     @app.get("/metrics", dependencies=[Depends(access.require_key)])
     async def metrics() -> Response:
         """For Prometheus."""
         return Response(meter.exposition(), media_type=CONTENT_TYPE_LATEST)
 
+    _answer_every_method(app.router)
     app.include_router(routes(served, access))
     return app
 
 
 def _tell_errors(app: FastAPI) -> None:
     """Every error in OpenAI's shape."""
-
-    @app.exception_handler(ApiError)
-    async def api_error(_: Request, error: ApiError) -> Response:
-        return error.response()
+    app.add_exception_handler(HTTPException, http_error)
 
     @app.exception_handler(RequestValidationError)
     async def invalid_request(_: Request, error: RequestValidationError) -> Response:
-        return invalid(error).response()
-
-    @app.exception_handler(HTTPException)
-    async def http_error(_: Request, error: HTTPException) -> Response:
-        return ApiError(error.status_code, str(error.detail)).response()
+        return invalid(error, FIELDS).response()

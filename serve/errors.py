@@ -1,15 +1,37 @@
 """Errors as OpenAI's API tells them, for everything that can go wrong with a request."""
 
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from http import HTTPStatus
 
+from fastapi import Request, Response
+from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
 from serve.chat import Busy, Refused
 from serve.engines.base import EngineBusy, EngineError, EngineRefused
 from serve.seen import watching
+
+LONGEST_NAME = 64
+"""Characters of a name that a client sent, when it is told of."""
+
+
+class Problem(TypedDict):
+    """What went wrong: `param` is the field at fault, as in `messages[0].content`."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(TypedDict):
+    """The body of every error."""
+
+    error: Problem
 
 
 class ApiError(HTTPException):
@@ -24,12 +46,13 @@ class ApiError(HTTPException):
         parameter: str | None = None,
         code: str | None = None,
         retry_after: int | None = None,
-        headers: dict[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
-        wait = {"Retry-After": str(retry_after)} if retry_after is not None else {}
+        wait = {} if retry_after is None else {"Retry-After": str(retry_after)}
         super().__init__(status, message, {**(headers or {}), **wait})
         self.code = code
-        self.body = {"error": {"message": message, "type": kind, "param": parameter, "code": code}}
+        param = None if parameter is None else _writable(parameter)
+        self.body: ErrorBody = {"error": {"message": _writable(message), "type": kind, "param": param, "code": code}}
 
     def response(self) -> JSONResponse:
         """The answer that tells it; the request's line in the log names its code."""
@@ -38,27 +61,74 @@ class ApiError(HTTPException):
         return JSONResponse(self.body, self.status_code, headers=self.headers)
 
 
-def _validation_message(errors: list[Any]) -> tuple[str, str | None]:
-    """All problems of a request in one message, and the first field at fault."""
-    lines: list[str] = []
-    for error in errors:
-        if error["type"] == "json_invalid":
-            lines.append(f"the body is not JSON ({error['ctx']['error']})")
-            continue
-        place = [
-            str(part)
-            for part in error["loc"]
-            if part not in ("body", "str", "list[constrained-str]") and not str(part).startswith(("function-", "list["))
-        ]
-        text = error["msg"].removeprefix("Value error, ")
-        lines.append(f"{'.'.join(place)}: {text}" if place else text)
-    first = lines[0].split(":", 1)[0] if lines else ""
-    return "; ".join(dict.fromkeys(lines)), first if first.replace("_", "").replace(".", "").isalnum() else None
+def _writable(text: str) -> str:
+    """A text that a client sent may hold what is no character."""
+    return text.encode(errors="backslashreplace").decode()
 
 
-def invalid(error: RequestValidationError | ValidationError) -> ApiError:
-    message, parameter = _validation_message(list(error.errors()))
-    return ApiError(400, message, parameter=parameter, code="invalid_value")
+def _place(loc: Sequence[str | int]) -> str:
+    """A field as OpenAI writes it, as in `messages[0].content`. Names of unions' branches begin with `~`."""
+    parts = [part for part in loc if not str(part).startswith("~")]
+    parts = parts[1:] if parts[:1] == ["body"] else parts
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).removeprefix(".")
+
+
+def not_found(request: Request) -> ApiError:
+    """A path that leads nowhere."""
+    path = request.scope["path"][:LONGEST_NAME]
+    return ApiError(404, f"There is no {path}; docs/serving.md lists what there is.", code="unknown_url")
+
+
+def not_allowed(request: Request, allowed: Sequence[str]) -> ApiError:
+    """A method that a path does not take."""
+    path, methods = request.scope["path"][:LONGEST_NAME], ", ".join(allowed)
+    text = f"{path} takes {methods}, not {request.method}."
+    return ApiError(405, text, code="method_not_allowed", headers={"Allow": methods})
+
+
+async def nothing_there(request: Request, error: Exception) -> Response:
+    """An exception handler for the page's application, which answers for every path that is nobody's: a program is told in
+    OpenAI's shape. What the page itself says stays as it is."""
+    assert isinstance(error, HTTPException)
+    its_own = error.detail != HTTPStatus(error.status_code).phrase
+    if its_own or "text/html" in request.headers.get("accept", ""):
+        return await http_exception_handler(request, error)
+    return await http_error(request, error)
+
+
+async def http_error(request: Request, error: Exception) -> Response:
+    """An exception handler for what the framework itself turns away, and for ApiError."""
+    assert isinstance(error, HTTPException)
+    if isinstance(error, ApiError):
+        return error.response()
+    if error.status_code == 404:
+        return not_found(request).response()
+    if error.status_code == 405:
+        return not_allowed(request, (error.headers or {})["Allow"].split(", ")).response()
+    return ApiError(error.status_code, error.detail, headers=error.headers).response()
+
+
+CODES = {"extra_forbidden": "unknown_parameter", "missing": "missing_required_parameter"}
+MOST_PROBLEMS = 10
+
+
+def invalid(error: RequestValidationError, fields: Iterable[str]) -> ApiError:
+    """All problems of a request in one message, and the first field at fault; of a name that is none, the nearest of `fields`."""
+    lines: dict[str, str] = {}
+    problems = error.errors()
+    for problem in problems[:MOST_PROBLEMS]:
+        place, text = _place(problem["loc"])[: 2 * LONGEST_NAME], str(problem["msg"]).removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            near = get_close_matches(place, fields, n=1) if len(place) < LONGEST_NAME else []
+            text = "is not a field of this endpoint" + (f"; did you mean {near[0]}?" if near else "")
+        elif not place and ": " in text:  # told of the whole body by a rule on several fields
+            place, _, text = text.partition(": ")
+        lines.setdefault(f"{place}: {text}" if place else text, place)
+    more = f"; and {len(problems) - MOST_PROBLEMS} more" if len(problems) > MOST_PROBLEMS else ""
+    first = next(iter(lines.values()))
+    return ApiError(
+        400, "; ".join(lines) + more, parameter=first or None, code=CODES.get(problems[0]["type"], "invalid_value")
+    )
 
 
 def refused(error: Refused) -> ApiError:

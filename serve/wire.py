@@ -1,119 +1,250 @@
-"""The types on the wire: OpenAI's chat completions, with `repetition_penalty` beside them."""
+"""The types on the wire: OpenAI's chat completions and completions, with `repetition_penalty` beside them."""
 
-from difflib import get_close_matches
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
-from assistant.dialogue import Message
-from assistant.sampling import Sampling, Stop
+from assistant.dialogue import Message, is_text
+from assistant.sampling import MOST_STOPS, MaxTokens, RepetitionPenalty, Sampling, Seed, Stop, Temperature, TopP
+from serve.body import WHOLE, Only, Part
+from serve.engines.base import ANY_OBJECT, Wanted
+from serve.schema import bounded
 
-HARMLESS = frozenset(
-    {"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "parallel_tool_calls"}
-)
-"""OpenAI fields that are accepted and have no effect."""
+MOST_CHOICES = 8
+"""Answers to one request: `n`, times the prompts of a completion."""
+MOST_LIKELIEST = 20
+COMPLETION_TOKENS = 16
+"""What a completion is long that says nothing of it, as OpenAI's is: a text without an end of its own goes on for long."""
+
+NO_EFFECT = "Accepted, without effect."
+NO_TOOLS = "this model calls no tools"
+ONLY_TEXT = "this model reads and writes text only"
 
 
-class StreamOptions(BaseModel):
+def _text_or_list(value: Any) -> str:
+    """Which branch of a union a value is for; the `~` keeps its name out of what clients are told."""
+    return "~list" if isinstance(value, list) else "~text"
+
+
+class StreamOptions(Part):
     """`include_usage` asks for a last chunk with the token counts."""
 
-    model_config = ConfigDict(extra="forbid")
+    include_usage: bool | None = None
+    include_obfuscation: Annotated[Any, Only(False, why="nothing is put in to hide lengths")] = None
 
-    include_usage: bool = False
 
-
-class TextPart(BaseModel):
+class TextPart(Part):
     """A piece of a message's content; text is the only kind there is."""
-
-    model_config = ConfigDict(extra="forbid")
 
     type: Literal["text"]
     text: str
 
+    @model_validator(mode="before")
+    @classmethod
+    def _is_text(cls, value: Any) -> Any:
+        if isinstance(value, dict) and isinstance(value.get("type"), str) and value["type"] != "text":
+            raise ValueError(f"is of type {value['type'][:40]!r}, but {ONLY_TEXT}")
+        return value
 
-class WireMessage(BaseModel):
+
+class WireMessage(Part):
     """One message as clients send it: content as text or as text parts, `developer` as another name of `system`."""
 
-    model_config = ConfigDict(extra="forbid")
-
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    content: Annotated[
+        Annotated[str, Tag("~text")] | Annotated[list[TextPart], Tag("~list"), Field(max_length=100)],
+        Discriminator(_text_or_list),
+    ]
     name: str | None = None
+    annotations: Annotated[Any, Only([], why="answers have none")] = None
+    tool_calls: Annotated[Any, Only([], why=NO_TOOLS)] = None
+
+    @field_validator("role", mode="before")
+    @classmethod
+    def _no_tools(cls, role: Any) -> Any:
+        if role in ("tool", "function"):
+            raise ValueError(f"is {role!r}, but {NO_TOOLS}")
+        return role
+
+    @field_validator("content")
+    @classmethod
+    def _says_something(cls, content: str | list[TextPart]) -> str:
+        text = content if isinstance(content, str) else "".join(part.text for part in content)
+        try:
+            return Message(role="user", content=text).content
+        except ValidationError as error:
+            raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
 
     def message(self) -> Message:
         """The message as the rest of the house knows it."""
-        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
-        return Message(role="system" if self.role == "developer" else self.role, content=text)
+        assert isinstance(self.content, str)
+        return Message(role="system" if self.role == "developer" else self.role, content=self.content)
 
 
-class ChatRequest(BaseModel):
-    """The body of `POST /v1/chat/completions`. Every field is honoured or refused by name."""
+class JsonSchema(Part):
+    """What `response_format` says of a schema. `name`, `description` and `strict` have no effect: it is always kept to."""
 
-    model_config = ConfigDict(extra="forbid")
+    name: str = Field(min_length=1, max_length=64)
+    schema_: dict[str, Any] = Field(alias="schema")
+    description: str | None = None
+    strict: bool | None = None
 
-    model: str
-    messages: list[WireMessage] = Field(min_length=1, max_length=500)
-    stream: bool = False
-    stream_options: StreamOptions | None = None
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    repetition_penalty: float | None = None
-    stop: Stop | Annotated[list[Stop], Field(max_length=8)] | None = None
-    seed: int | None = None
-    n: Literal[1] | None = None
-    presence_penalty: Literal[0] | None = None
-    frequency_penalty: Literal[0] | None = None
-
-    @model_validator(mode="before")
+    @field_validator("schema_")
     @classmethod
-    def _known_fields(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        body = {name: item for name, item in value.items() if name not in HARMLESS}
-        for name in body:
-            if name not in cls.model_fields:
-                near = get_close_matches(name, cls.model_fields, n=1)
-                raise ValueError(
-                    f"{ascii(name)[1:-1]}: is not a field of this endpoint"
-                    + (f"; did you mean {near[0]}?" if near else "")
-                )
-        return body
+    def _bounded(cls, schema: dict[str, Any]) -> dict[str, Any]:
+        return bounded(schema)
 
-    @field_validator("n", "presence_penalty", "frequency_penalty", mode="before")
-    @classmethod
-    def _only_plain(cls, value: Any, info: Any) -> Any:
-        plain = 1 if info.field_name == "n" else 0
-        if value is not None and value != plain:
-            raise ValueError(
-                f"only {plain} is supported" + ("" if info.field_name == "n" else "; use repetition_penalty")
-            )
-        return value
+
+class ResponseFormat(Part):
+    """Text, any JSON object, or JSON that fits a schema."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
 
     @model_validator(mode="after")
-    def _one_limit(self) -> "ChatRequest":
-        if (
-            self.max_tokens is not None
-            and self.max_completion_tokens is not None
-            and self.max_tokens != self.max_completion_tokens
-        ):
-            raise ValueError("max_tokens and max_completion_tokens differ; give one of them")
+    def _schema_with_its_type(self) -> "ResponseFormat":
+        if (self.type == "json_schema") != (self.json_schema is not None):
+            raise ValueError('json_schema goes with "type": "json_schema", and with nothing else')
+        return self
+
+
+class Request(Part):
+    """What a chat and a completion have in common. Every field is honoured or refused by name."""
+
+    model: str
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: Annotated[MaxTokens, WHOLE] | None = None
+    temperature: Temperature | None = None
+    top_p: TopP | None = None
+    repetition_penalty: RepetitionPenalty | None = None
+    stop: (
+        Annotated[
+            Annotated[Stop, Tag("~text")] | Annotated[list[Stop], Tag("~list"), Field(max_length=MOST_STOPS)],
+            Discriminator(_text_or_list),
+        ]
+        | None
+    ) = None
+    seed: Annotated[Seed, WHOLE] | None = None
+    n: Annotated[int, WHOLE, Field(ge=1, le=MOST_CHOICES)] | None = None
+    presence_penalty: Annotated[Any, Only(0, why="only 0 is supported; use repetition_penalty")] = None
+    frequency_penalty: Annotated[Any, Only(0, why="only 0 is supported; use repetition_penalty")] = None
+    logit_bias: Annotated[Any, Only({}, why="is not supported")] = None
+    user: Any = Field(None, description=NO_EFFECT)
+    metadata: Any = Field(None, description=NO_EFFECT)
+    store: Any = Field(None, description=NO_EFFECT)
+    service_tier: Any = Field(None, description=NO_EFFECT)
+    safety_identifier: Any = Field(None, description=NO_EFFECT)
+    prompt_cache_key: Any = Field(None, description=NO_EFFECT)
+    prompt_cache_retention: Any = Field(None, description=NO_EFFECT)
+
+    @model_validator(mode="after")
+    def _options_of_a_stream(self) -> "Request":
         if self.stream_options is not None and not self.stream:
             raise ValueError("stream_options: is only allowed with stream")
         return self
 
-    def sampling(self, defaults: Sampling) -> Sampling:
-        """The request's settings over the release's. Raises pydantic.ValidationError for a value outside its range."""
-        limit = self.max_tokens if self.max_tokens is not None else self.max_completion_tokens
+    @property
+    def with_usage(self) -> bool:
+        """Whether a stream ends with the token counts."""
+        return self.stream_options is not None and bool(self.stream_options.include_usage)
+
+    def samplings(self, defaults: Sampling) -> list[Sampling]:
+        """The settings of each of the `n` answers: the request's over the release's."""
+        stop = (self.stop,) if isinstance(self.stop, str) else None if self.stop is None else tuple(self.stop)
         asked = {
             "temperature": self.temperature,
             "top_p": self.top_p,
             "repetition_penalty": self.repetition_penalty,
-            "max_tokens": limit,
-            "stop": (self.stop,) if isinstance(self.stop, str) else self.stop,
+            "max_tokens": self.max_tokens,
+            "stop": stop,
             "seed": self.seed,
         }
-        return Sampling.model_validate(
-            {**defaults.model_dump(), **{name: value for name, value in asked.items() if value is not None}}
-        )
+        sampling = defaults.model_copy(update={name: value for name, value in asked.items() if value is not None})
+        return [sampling.apart(number) for number in range(self.n or 1)]
+
+
+class ChatRequest(Request):
+    """The body of `POST /v1/chat/completions`."""
+
+    messages: list[WireMessage] = Field(min_length=1, max_length=500)
+    max_completion_tokens: Annotated[MaxTokens, WHOLE] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, WHOLE, Field(ge=0, le=MOST_LIKELIEST)] | None = None
+    response_format: ResponseFormat | None = None
+    tools: Annotated[Any, Only([], why=NO_TOOLS)] = None
+    tool_choice: Annotated[Any, Only("none", "auto", why=NO_TOOLS)] = None
+    parallel_tool_calls: Any = Field(None, description=NO_EFFECT)
+    functions: Annotated[Any, Only([], why=NO_TOOLS)] = None
+    function_call: Annotated[Any, Only("none", "auto", why=NO_TOOLS)] = None
+    modalities: Annotated[Any, Only(["text"], why=ONLY_TEXT)] = None
+
+    @model_validator(mode="after")
+    def _what_goes_together(self) -> "ChatRequest":
+        if self.top_logprobs is not None and not self.logprobs:
+            raise ValueError("top_logprobs: is only allowed with logprobs")
+        limits = {self.max_tokens, self.max_completion_tokens} - {None}
+        if len(limits) > 1:
+            raise ValueError("max_tokens: is not the same as max_completion_tokens; give one of them")
+        if self.max_tokens is None:
+            self.max_tokens = self.max_completion_tokens
+        return self
+
+    @property
+    def wanted(self) -> Wanted:
+        """What is wanted beside text."""
+        shape = self.response_format
+        schema: Mapping[str, Any] | None = None
+        if shape is not None and shape.type != "text":
+            schema = shape.json_schema.schema_ if shape.json_schema is not None else ANY_OBJECT
+        return Wanted((self.top_logprobs or 0) if self.logprobs else None, schema)
+
+
+def _kind_of_prompt(value: Any) -> str:
+    """Which branch a prompt is for: a text, several, token ids, or several lists of them."""
+    first = value[0] if isinstance(value, list) and value else None
+    if not isinstance(value, list):
+        return "~text"
+    return "~texts" if isinstance(first, str) else "~lists" if isinstance(first, list) else "~ids"
+
+
+TokenIds = Annotated[list[int], Field(min_length=1)]
+
+
+class CompletionRequest(Request):
+    """The body of `POST /v1/completions`: a text, or token ids, to go on with; or several of one kind."""
+
+    prompt: Annotated[
+        Annotated[str, Tag("~text")]
+        | Annotated[list[str], Tag("~texts"), Field(max_length=MOST_CHOICES)]
+        | Annotated[TokenIds, Tag("~ids")]
+        | Annotated[list[TokenIds], Tag("~lists"), Field(max_length=MOST_CHOICES)],
+        Discriminator(_kind_of_prompt),
+    ]
+    logprobs: Annotated[int, WHOLE, Field(ge=0, le=MOST_LIKELIEST)] | None = None
+    best_of: Annotated[Any, Only(1, why="only 1 is supported; use n")] = None
+    echo: Annotated[Any, Only(False, why="the prompt is not said again")] = None
+    suffix: Annotated[Any, Only("", why="this model does not fill in the middle of a text")] = None
+
+    @model_validator(mode="after")
+    def _bounds(self) -> "CompletionRequest":
+        choices = len(self.prompts) * (self.n or 1)
+        if choices > MOST_CHOICES:
+            raise ValueError(f"n: {choices} answers are asked for, n for each prompt; {MOST_CHOICES} are given at once")
+        if not all(is_text(prompt) for prompt in self.prompts if isinstance(prompt, str)):
+            raise ValueError("prompt: holds half a surrogate pair, which is not text")
+        if self.max_tokens is None:
+            self.max_tokens = COMPLETION_TOKENS
+        return self
+
+    @property
+    def prompts(self) -> list[str | list[int]]:
+        """The prompts, each a text or token ids."""
+        several = isinstance(self.prompt, list) and not isinstance(self.prompt[0], int)
+        return cast("list[str | list[int]]", self.prompt if several else [self.prompt])
+
+    @property
+    def wanted(self) -> Wanted:
+        """What is wanted beside text."""
+        return Wanted(self.logprobs)

@@ -23,7 +23,7 @@ from serve.access import Access
 from serve.api import build_app
 from serve.chat import Chat
 from serve.connection import Connection
-from serve.engines.base import Delta, EngineError, Finish
+from serve.engines.base import PLAIN, Delta, EngineError, Finish, Offer, Wanted
 from serve.keys import Keys
 from serve.life import Life
 from serve.metrics import Meter
@@ -42,6 +42,7 @@ class ToldEngine:
     name: str = "told"
     context: int = 512
     reads_text: bool = False
+    offers: frozenset[Offer] = frozenset()
     word: str = "word "
     pause: float = 0.005
     end_after: int | None = None
@@ -53,7 +54,9 @@ class ToldEngine:
     closed: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     prompts: list[list[int]] = field(default_factory=list)
 
-    async def stream(self, prompt: Sequence[int], sampling: Sampling) -> AsyncIterator[Delta | Finish]:
+    async def stream(
+        self, prompt: Sequence[int], sampling: Sampling, wanted: Wanted = PLAIN
+    ) -> AsyncIterator[Delta | Finish]:
         self.began += 1
         self.prompts.append(list(prompt))
         try:
@@ -122,9 +125,9 @@ def told_app(
         from serve.ui.chat_page import mount_page
 
         app = mount_page(app, served, entry, meter, life)
-    with serving_app(app, life=life, connection=connection) as address:
-        with httpx.Client(base_url=address, timeout=10) as client:
-            yield Told(engine, chat, client, life)
+    listening = serving_app(app, life=life, connection=connection)
+    with listening as address, httpx.Client(base_url=address, timeout=10) as client:
+        yield Told(engine, chat, client, life)
 
 
 def main() -> None:

@@ -1,9 +1,9 @@
 """What an engine is, and the decoding that every engine of ours shares."""
 
 import codecs
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from tokenizers.decoders import DecodeStream
 
@@ -26,12 +26,56 @@ class EngineRefused(EngineError):
     """A remote engine does not take this request, and would not take it later."""
 
 
+Offer = Literal["logprobs", "json_object", "json_schema"]
+"""What not every engine can do."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is wanted of an answer beside how it is drawn."""
+
+    likelihoods: int | None = None
+    """With each token its likelihood, and those of this many likeliest ones (0 to 20); None: no likelihoods."""
+    schema: Mapping[str, Any] | None = None
+    """The answer is JSON that fits this schema (one of `serve.schema`); `ANY_OBJECT`: any JSON object."""
+
+    @property
+    def offers(self) -> list[Offer]:
+        """What an engine must offer to take it."""
+        found: list[Offer] = []
+        if self.schema is not None:
+            found.append("json_object" if self.schema == ANY_OBJECT else "json_schema")
+        if self.likelihoods is not None:
+            found.append("logprobs")
+        return found
+
+
+ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
+"""The schema of every JSON object."""
+PLAIN = Wanted()
+"""Text, and nothing with it."""
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """How likely a token was as the model itself has it, before temperature, nucleus, penalty and grammar."""
+
+    token: int
+    logprob: float
+    likeliest: tuple[tuple[int, float], ...] = ()
+    """The likeliest tokens at its place and their logprobs, the likeliest first."""
+    octets: bytes | None = None
+    """What it stands for, where that is more than the token's own bytes."""
+
+
 @dataclass(frozen=True)
 class Delta:
     """A piece of an answer: text that ends at a character's end (it may be empty) and how many tokens it took."""
 
     text: str
     tokens: int
+    likelihoods: tuple[Likelihood, ...] = ()
+    """Of its tokens, when they are wanted; a token that is not told of has none."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +99,12 @@ class Engine(Protocol):
     """Tokens that a prompt and its answer may have together."""
     reads_text: bool
     """Whether it reads the prompt as one text, where content that spells a control token would become one."""
+    offers: frozenset[Offer]
+    """What it can do of what not every engine can; nothing else is asked of it."""
 
-    def stream(self, prompt: Sequence[int], sampling: Sampling) -> AsyncIterator[Delta | Finish]: ...
+    def stream(
+        self, prompt: Sequence[int], sampling: Sampling, wanted: Wanted = PLAIN
+    ) -> AsyncIterator[Delta | Finish]: ...
 
     async def ready(self) -> bool: ...
 

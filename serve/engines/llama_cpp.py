@@ -14,6 +14,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import httpx
 from filelock import FileLock
@@ -28,8 +29,9 @@ from assistant.release import Release
 from assistant.sampling import Sampling
 from assistant.settings import settings
 from assistant.template import Template
-from serve.engines.base import Delta, EngineError, Finish, FinishReason
-from serve.engines.parameters import llama_cpp
+from serve.engines import likelihoods
+from serve.engines.base import PLAIN, Delta, EngineError, Finish, FinishReason, Wanted
+from serve.engines.parameters import OFFERS, llama_cpp
 
 
 def _load_openmp() -> None:
@@ -90,6 +92,7 @@ class LlamaCpp:
 
     name = "llama.cpp"
     reads_text = False
+    offers = frozenset(OFFERS["llama.cpp"])
 
     def __init__(self, gguf: Path, *, context: int = 4096, slots: int = 4, threads: int | None = None) -> None:
         """Load the model: `slots` answers at a time, each with `context` tokens.
@@ -136,13 +139,15 @@ class LlamaCpp:
         del self._server
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    async def stream(self, prompt: Sequence[int], sampling: Sampling) -> AsyncIterator[Delta | Finish]:
+    async def stream(
+        self, prompt: Sequence[int], sampling: Sampling, wanted: Wanted = PLAIN
+    ) -> AsyncIterator[Delta | Finish]:
         """See Engine. Raises EngineError when llama.cpp refuses or fails.
 
         Its text is taken, not its tokens: of a character that several tokens make, it reports the last token only.
         """
         told = 0
-        request = {"prompt": list(prompt), "stream": True, "cache_prompt": True, **llama_cpp(sampling)}
+        request = {"prompt": list(prompt), "stream": True, "cache_prompt": True, **llama_cpp(sampling, wanted)}
         try:
             async with self._client.stream("POST", "/completion", json=request) as response:
                 if response.status_code != 200:
@@ -157,13 +162,14 @@ class LlamaCpp:
                         reason: FinishReason = "length" if event["stop_type"] == "limit" else "stop"
                         yield Finish(reason, event["timings"].get("cache_n", 0))
                         return
-                    yield Delta(event["content"], held_back)
+                    told_of = event.get("completion_probabilities", ())
+                    yield Delta(event["content"], held_back, likelihoods.llama_cpp(told_of, event["content"], wanted))
         except httpx.HTTPError as error:
             raise EngineError(f"llama.cpp went away: {error}") from error
         raise EngineError("llama.cpp ended its stream without a finish")
 
 
-async def _events(response: httpx.Response) -> AsyncIterator[dict]:  # type: ignore[type-arg]
+async def _events(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
     async for line in response.aiter_lines():
         if line.startswith("error:") or line.startswith('data: {"error"'):
             raise EngineError(f"llama.cpp failed: {line[:500]}")

@@ -10,13 +10,23 @@ from typing import Any
 
 import httpx2
 from openai import APIConnectionError, APIError, APIStatusError, AsyncOpenAI
-from openai.types import CompletionUsage
+from openai.types import CompletionChoice, CompletionUsage
 
 from assistant.errors import ThousandError
 from assistant.sampling import Sampling
 from assistant.template import Template
-from serve.engines import parameters
-from serve.engines.base import Delta, EngineBusy, EngineError, EngineRefused, Finish, FinishReason
+from serve.engines import likelihoods, parameters
+from serve.engines.base import (
+    PLAIN,
+    Delta,
+    EngineBusy,
+    EngineError,
+    EngineRefused,
+    Finish,
+    FinishReason,
+    Likelihood,
+    Wanted,
+)
 from serve.engines.remote import BUSY, CONNECT, PATIENCE, REFUSED, Remote, first_question, said
 
 GATEWAY = (502, 503, 504)
@@ -27,16 +37,24 @@ _REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a server is asked."""
+    """How a server is asked, and how it tells likelihoods."""
 
+    column: parameters.Column
     reads_text: bool
-    fields: Callable[[Sampling, int], dict[str, Any]]
-    """Sampling and the stop token's id to the fields of the request."""
+    fields: Callable[[Sampling, int, Wanted], dict[str, Any]]
+    """Sampling, the stop token's id and what else is wanted to the fields of the request."""
+    likelihoods: Callable[[CompletionChoice, Wanted], tuple[Likelihood, ...]] = lambda choice, wanted: ()
 
 
-VLLM = Dialect(False, parameters.vllm)
-LLAMA_SERVER = Dialect(False, parameters.llama_server)
-TRANSFORMERS_SERVE = Dialect(True, parameters.transformers_serve)
+def _llama_servers(choice: CompletionChoice, wanted: Wanted) -> tuple[Likelihood, ...]:
+    """llama.cpp tells them in the shape of a chat's."""
+    told = (choice.logprobs.model_extra or {}) if choice.logprobs else {}
+    return likelihoods.llama_cpp(told.get("content", ()), choice.text, wanted)
+
+
+VLLM = Dialect("vLLM", False, parameters.vllm, lambda choice, wanted: likelihoods.vllm(choice.logprobs, wanted))
+LLAMA_SERVER = Dialect("llama-server", False, parameters.llama_server, _llama_servers)
+TRANSFORMERS_SERVE = Dialect("transformers serve", True, parameters.transformers_serve)
 
 
 class OpenAICompletions:
@@ -51,6 +69,7 @@ class OpenAICompletions:
         self._template = template
         self._dialect = _dialect(remote, self._model, models, template)
         self.reads_text = self._dialect.reads_text
+        self.offers = frozenset(parameters.OFFERS[self._dialect.column])
         longest = next((model.get("max_model_len") for model in models if model["id"] == self._model), None)
         self.context = context if longest is None else min(context, longest)
         timeout = httpx2.Timeout(PATIENCE, connect=CONNECT)
@@ -70,7 +89,9 @@ class OpenAICompletions:
         """Close the connections."""
         await self._client.close()
 
-    async def stream(self, prompt: Sequence[int], sampling: Sampling) -> AsyncIterator[Delta | Finish]:
+    async def stream(
+        self, prompt: Sequence[int], sampling: Sampling, wanted: Wanted = PLAIN
+    ) -> AsyncIterator[Delta | Finish]:
         """See Engine. Raises EngineError when the server refuses, fails, or goes away.
 
         A piece of text counts as one token until the server tells the true number at the end.
@@ -84,16 +105,18 @@ class OpenAICompletions:
                 prompt=self._template.as_text(prompt) if self.reads_text else list(prompt),
                 stream=True,
                 stream_options={"include_usage": True},
-                extra_body=self._dialect.fields(sampling, self._template.stop_id),
+                extra_body=self._dialect.fields(sampling, self._template.stop_id, wanted),
             )
             async with events:
                 async for event in events:
                     usage = event.usage or usage
                     for choice in event.choices:
                         reason = choice.finish_reason or reason
-                        if choice.text:
-                            told += 1
-                            yield Delta(choice.text, 1)
+                        known = self._dialect.likelihoods(choice, wanted)
+                        if choice.text or known:
+                            tokens = max(len(known), 1)
+                            told += tokens
+                            yield Delta(choice.text, tokens, known)
         except (APIError, httpx2.HTTPError, ValueError) as error:
             raise _meaning(error) from error
         if reason not in _REASONS:
@@ -162,7 +185,7 @@ def _dialect(remote: Remote, model: str, models: list[dict[str, Any]], template:
     refusals = []
     for dialect in dialects:
         prompt = template.as_text(ids) if dialect.reads_text else ids
-        fields = dialect.fields(Sampling(temperature=0, max_tokens=1), template.stop_id)
+        fields = dialect.fields(Sampling(temperature=0, max_tokens=1), template.stop_id, PLAIN)
         answer = remote.ask("completions", {"model": model, "prompt": prompt, **fields})
         if answer.status_code == 200:
             _check_tokenizer(remote, answer, len(ids))

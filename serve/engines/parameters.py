@@ -9,6 +9,7 @@ import os
 from typing import Any, Literal
 
 from assistant.sampling import Sampling
+from serve.engines.base import ANY_OBJECT, PLAIN, Offer, Wanted
 
 Column = Literal["llama.cpp", "transformers", "TGI", "vLLM", "llama-server", "transformers serve"]
 
@@ -23,6 +24,19 @@ FIELDS: dict[Column, dict[str, str]] = {
     "transformers serve": {**_PLAIN, "max_tokens": "max_new_tokens"},
 }
 """Our parameter's name to the engine's; a parameter that is not there is applied here."""
+
+OFFERS: dict[Column, dict[Offer, str]] = {
+    "llama.cpp": {"logprobs": "n_probs", "json_object": "json_schema", "json_schema": "json_schema"},
+    "transformers": {"logprobs": "here"},
+    "TGI": {"json_schema": "grammar"},
+    "vLLM": {"logprobs": "logprobs", "json_object": "structured_outputs", "json_schema": "structured_outputs"},
+    "llama-server": {"logprobs": "n_probs", "json_object": "json_schema", "json_schema": "json_schema"},
+    "transformers serve": {},
+}
+"""What an engine can do of what not every one can, and how it is asked; anything else is refused with a 400.
+
+TGI tells likelihoods after temperature, penalty and nucleus, not the model's own, and makes no object without `properties`.
+"""
 
 PENALTY_WINDOW = 256
 """How many last tokens llama.cpp's repetition penalty looks at; it counts prompt tokens too."""
@@ -48,9 +62,15 @@ def _is_greedy(sampling: Sampling) -> bool:
     return sampling.temperature == 0 or sampling.top_p == 0
 
 
-def llama_cpp(sampling: Sampling, column: Column = "llama.cpp") -> dict[str, Any]:
+def llama_cpp(sampling: Sampling, wanted: Wanted = PLAIN, column: Column = "llama.cpp") -> dict[str, Any]:
     """Fields for llama.cpp's server."""
+    fields: dict[str, Any] = {}
+    if wanted.likelihoods is not None:
+        fields["n_probs"] = max(wanted.likelihoods, 1)  # 0 would be none, the drawn token's neither
+    if wanted.schema is not None:
+        fields["json_schema"] = wanted.schema
     return {
+        **fields,
         "seed": int.from_bytes(os.urandom(4), "little") % (2**32 - 1),
         **_named(column, sampling),
         # The order of transformers and of the paper: penalty, temperature, nucleus.
@@ -59,30 +79,38 @@ def llama_cpp(sampling: Sampling, column: Column = "llama.cpp") -> dict[str, Any
     }
 
 
-def tgi(sampling: Sampling) -> dict[str, Any]:
+def tgi(sampling: Sampling, wanted: Wanted = PLAIN) -> dict[str, Any]:
     """Fields for text-generation-inference, which takes a temperature above 0 and a top_p between 0 and 1, both exclusive."""
     fields = {**_named("TGI", sampling), "do_sample": not _is_greedy(sampling)}
     if _is_greedy(sampling):
         del fields["temperature"], fields["top_p"]
     elif sampling.top_p == 1:
         del fields["top_p"]
+    if wanted.schema is not None:
+        fields["grammar"] = {"type": "json", "value": wanted.schema}
     return fields
 
 
-def vllm(sampling: Sampling, stop_id: int) -> dict[str, Any]:
+def vllm(sampling: Sampling, stop_id: int, wanted: Wanted = PLAIN) -> dict[str, Any]:
     """Fields for vLLM's completions. `top_k` and `min_p` are given because vLLM takes what is not from the model's own defaults."""
     fields = {**_named("vLLM", sampling), "top_k": -1, "min_p": 0, "stop_token_ids": [stop_id]}
     if _is_greedy(sampling):
         fields |= {"temperature": 0, "top_p": 1}
+    if wanted.likelihoods is not None:
+        fields |= {"logprobs": wanted.likelihoods, "return_tokens_as_token_ids": True}
+    if wanted.schema == ANY_OBJECT:
+        fields["structured_outputs"] = {"json_object": True}
+    elif wanted.schema is not None:
+        fields["structured_outputs"] = {"json": wanted.schema}
     return fields
 
 
-def llama_server(sampling: Sampling, stop_id: int) -> dict[str, Any]:
+def llama_server(sampling: Sampling, stop_id: int, wanted: Wanted = PLAIN) -> dict[str, Any]:
     """Fields for the OpenAI route of llama.cpp's server, which stops where its GGUF file says."""
-    return llama_cpp(sampling, "llama-server")
+    return llama_cpp(sampling, wanted, "llama-server")
 
 
-def transformers_serve(sampling: Sampling, stop_id: int) -> dict[str, Any]:
+def transformers_serve(sampling: Sampling, stop_id: int, wanted: Wanted = PLAIN) -> dict[str, Any]:
     """Fields for `transformers serve`, which refuses those it does not know but takes a whole generation configuration."""
     config = {**_named("transformers serve", sampling), "do_sample": not _is_greedy(sampling)}
     config |= {"top_k": 0, "eos_token_id": stop_id}
@@ -108,5 +136,10 @@ def markdown() -> str:
     for name in (*_PLAIN, "stop"):
         cells = [f"`{FIELDS[column][name]}`" if name in FIELDS[column] else "here" for column in columns]
         rows.append([f"`{name}`", _range(name), *cells])
+    ranges: dict[Offer, str] = {"logprobs": "0 to 20 likeliest", "json_object": "", "json_schema": "see below"}
+    for offer, range_ in ranges.items():
+        name = f"`{offer}`" if offer == "logprobs" else f"`response_format`: `{offer}`"
+        asked = [OFFERS[column].get(offer, "refused") for column in columns]
+        rows.append([name, range_, *(cell if cell in ("here", "refused") else f"`{cell}`" for cell in asked)])
     rows.append(["the penalty counts", "", *(PENALTY_COUNTS[column] for column in columns)])
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)

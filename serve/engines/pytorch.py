@@ -18,7 +18,8 @@ from assistant.base_model import Base
 from assistant.release import Release
 from assistant.sampling import Sampling
 from assistant.template import Template
-from serve.engines.base import Delta, EngineError, Finish, FinishReason, TokenText
+from serve.engines.base import PLAIN, Delta, EngineError, Finish, FinishReason, Likelihood, TokenText, Wanted
+from serve.engines.parameters import OFFERS
 
 PREFILL = 256
 """Prompt tokens read at a time; a client that leaves meanwhile waits for one such batch at most."""
@@ -48,11 +49,19 @@ def next_token(
     return int(torch.multinomial(probabilities, 1, generator=random))
 
 
+def likelihood(logits: torch.Tensor, token: int, top: int) -> Likelihood:
+    """How likely `token` was by `logits` (V,), and the `top` likeliest ones."""
+    logprobs = torch.log_softmax(logits.float(), dim=-1)
+    values, ids = logprobs.topk(min(top, len(logprobs)))
+    return Likelihood(token, float(logprobs[token]), tuple(zip(ids.tolist(), values.tolist(), strict=True)))
+
+
 class PyTorch:
     """The Engine over a transformers model; one answer at a time."""
 
     name = "transformers"
     reads_text = False
+    offers = frozenset(OFFERS["transformers"])
 
     def __init__(
         self,
@@ -90,7 +99,9 @@ class PyTorch:
     async def close(self) -> None:
         """Nothing outlives the object."""
 
-    async def stream(self, prompt: Sequence[int], sampling: Sampling) -> AsyncIterator[Delta | Finish]:
+    async def stream(
+        self, prompt: Sequence[int], sampling: Sampling, wanted: Wanted = PLAIN
+    ) -> AsyncIterator[Delta | Finish]:
         """See Engine."""
         loop = asyncio.get_running_loop()
         queue: asyncio.Queue[Delta | Finish | BaseException] = asyncio.Queue()
@@ -104,7 +115,7 @@ class PyTorch:
             async with self._turn:
                 started.set()
                 try:
-                    await asyncio.to_thread(self._generate, prompt, sampling, put, left)
+                    await asyncio.to_thread(self._generate, prompt, sampling, wanted, put, left)
                 except Exception as error:
                     put(EngineError(f"the model failed: {error}"))
 
@@ -124,7 +135,9 @@ class PyTorch:
             await asyncio.shield(asyncio.wait({task}))
 
     @torch.inference_mode()
-    def _generate(self, prompt: Sequence[int], sampling: Sampling, put: Put, left: threading.Event) -> None:
+    def _generate(
+        self, prompt: Sequence[int], sampling: Sampling, wanted: Wanted, put: Put, left: threading.Event
+    ) -> None:
         random = torch.Generator(self._device)
         if sampling.seed is None:
             random.seed()
@@ -149,7 +162,8 @@ class PyTorch:
                 reason = "stop"
                 break
             generated.append(token)
-            put(Delta(text.push(token), 1))
+            likelihoods = () if wanted.likelihoods is None else (likelihood(logits, token, wanted.likelihoods),)
+            put(Delta(text.push(token), 1, likelihoods))
             ids = torch.tensor([[token]], device=self._device)
         put(Delta(text.finish(), 0))
         put(Finish(reason))

@@ -15,8 +15,8 @@ from huggingface_hub.errors import ValidationError as TgiValidationError
 from assistant.errors import ThousandError
 from assistant.sampling import Sampling
 from assistant.template import Template
-from serve.engines.base import Delta, EngineBusy, EngineError, EngineRefused, Finish, TokenText
-from serve.engines.parameters import tgi
+from serve.engines.base import PLAIN, Delta, EngineBusy, EngineError, EngineRefused, Finish, TokenText, Wanted
+from serve.engines.parameters import OFFERS, tgi
 from serve.engines.remote import BUSY, CONNECT, PATIENCE, REFUSED, Remote, first_question, said
 
 _TLS = httpx2.create_ssl_context()
@@ -38,6 +38,7 @@ class Tgi:
 
     name = "tgi"
     reads_text = True
+    offers = frozenset(OFFERS["TGI"])
 
     def __init__(self, remote: Remote, template: Template, *, context: int) -> None:
         """Raises ThousandError when no TGI answers, or it has another tokenizer, or an adapter that changes nothing."""
@@ -63,7 +64,9 @@ class Tgi:
     async def close(self) -> None:
         """Nothing outlives an answer."""
 
-    async def stream(self, prompt: Sequence[int], sampling: Sampling) -> AsyncIterator[Delta | Finish]:
+    async def stream(
+        self, prompt: Sequence[int], sampling: Sampling, wanted: Wanted = PLAIN
+    ) -> AsyncIterator[Delta | Finish]:
         """See Engine. Raises EngineError when TGI refuses, fails, or goes away."""
         text = TokenText(self._template)
         inputs = self._template.as_text(prompt)
@@ -71,7 +74,7 @@ class Tgi:
             # The client holds every stream open until it is closed itself, so an answer has one of its own.
             async with self._client() as client:
                 events = await client.text_generation(
-                    inputs, stream=True, details=True, adapter_id=self._remote.model, **tgi(sampling)
+                    inputs, stream=True, details=True, adapter_id=self._remote.model, **tgi(sampling, wanted)
                 )
                 async for event in events:
                     reason = event.details.finish_reason if event.details else None

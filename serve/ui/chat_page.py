@@ -27,7 +27,7 @@ from assistant.sampling import Sampling
 from serve.access import Access
 from serve.chat import Busy, Refused
 from serve.engines.base import EngineError
-from serve.errors import ApiError
+from serve.errors import ApiError, nothing_there
 from serve.life import Life
 from serve.metrics import Meter
 from serve.seen import Seen
@@ -100,7 +100,10 @@ def mount_page(app: FastAPI, served: Served, access: Access, meter: Meter, life:
         app,
         build_page(served, access, meter, life),
         path="/",
-        app_kwargs={"dependencies": [Depends(page_routes_only(access, sessions, cookie))]},
+        app_kwargs={
+            "dependencies": [Depends(page_routes_only(access, sessions, cookie))],
+            "exception_handlers": {404: nothing_there, 405: nothing_there},
+        },
         auth=knows_key if access.keys.asked else None,
         auth_message="Any user name; the password is an API key of the server." if access.keys.asked else None,
         footer_links=[],
