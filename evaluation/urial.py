@@ -39,9 +39,13 @@ class InContextChat(Chat):
     """A base model that is shown examples before every conversation."""
 
     def turn(self, messages: Sequence[Message], sampling: Sampling) -> Turn:
-        """Begin an answer; it ends where the base goes on with a turn of the user's."""
+        """Begin an answer; it ends where the base goes on with a turn of the user's. A system message joins the preamble."""
         stop = (PLAIN.header("user"), *sampling.stop)
-        return super().turn([*in_context(), *messages], sampling.model_copy(update={"stop": stop}))
+        preamble, *examples = in_context()
+        if messages[0].role == "system":
+            asked, *messages = messages
+            preamble = preamble.model_copy(update={"content": f"{preamble.content}\n\n{asked.content}"})
+        return super().turn([preamble, *examples, *messages], sampling.model_copy(update={"stop": stop}))
 
 
 def open_in_context_chat(spec: str, *, engine: EngineName, context: int, say: Say) -> Chat:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,9 +47,10 @@ def test_scores_are_shares_of_what_was_said() -> None:
 
 def test_release_and_base_side_by_side_on_a_page(thousand: Command, real_home: Path, tmp_path: Path) -> None:
     prompts = tmp_path / "dev.jsonl"
-    lines = [
+    lines: list[dict[str, Any]] = [
         {"id": f"dev-{n}", "messages": [{"role": "user", "content": text}]} for n, text in enumerate(["Hi!", "Why?"])
     ]
+    lines[1]["messages"].insert(0, {"role": "system", "content": "Answer in one word."})
     prompts.write_text("\n".join(map(json.dumps, lines)) + "\n")
     page = tmp_path / "page.md"
     before = release.read(release.path(release.current()))
