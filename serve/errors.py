@@ -11,6 +11,10 @@ from serve.chat import Busy, Refused
 from serve.engines.base import EngineBusy, EngineError, EngineRefused
 from serve.seen import watching
 
+MOST_PROBLEMS = 10
+MOST_CHARACTERS = 200
+"""What an error tells of a request: so many problems, and of each so many characters."""
+
 
 class ApiError(HTTPException):
     """An error in OpenAI's shape."""
@@ -53,7 +57,11 @@ def _validation_message(errors: list[Any]) -> tuple[str, str | None]:
         text = error["msg"].removeprefix("Value error, ")
         lines.append(f"{'.'.join(place)}: {text}" if place else text)
     first = lines[0].split(":", 1)[0] if lines else ""
-    return "; ".join(dict.fromkeys(lines)), first if first.replace("_", "").replace(".", "").isalnum() else None
+    plain = len(first) <= MOST_CHARACTERS and first.replace("_", "").replace(".", "").isalnum()
+    told = list(dict.fromkeys(lines))
+    more = [f"and {len(told) - MOST_PROBLEMS} more"] if len(told) > MOST_PROBLEMS else []
+    message = "; ".join([*(line[:MOST_CHARACTERS] for line in told[:MOST_PROBLEMS]), *more])
+    return message, first if plain else None
 
 
 def invalid(error: RequestValidationError | ValidationError) -> ApiError:

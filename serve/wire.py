@@ -14,30 +14,43 @@ HARMLESS = frozenset(
 """OpenAI fields that are accepted and have no effect."""
 
 
-class StreamOptions(BaseModel):
-    """`include_usage` asks for a last chunk with the token counts."""
+MOST_FIELDS = 100
+"""Of one object in a request; each unknown one would be a problem to tell of, and a hundred thousand take seconds."""
+
+
+class Part(BaseModel):
+    """An object in a request."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_fields(cls, value: Any) -> Any:
+        if isinstance(value, dict) and len(value) > MOST_FIELDS:
+            raise ValueError(f"has {len(value)} fields")
+        return value
+
+
+class StreamOptions(Part):
+    """`include_usage` asks for a last chunk with the token counts."""
 
     include_usage: bool = False
 
 
-class TextPart(BaseModel):
+class TextPart(Part):
     """A piece of a message's content; text is the only kind there is."""
-
-    model_config = ConfigDict(extra="forbid")
 
     type: Literal["text"]
     text: str
 
 
-class WireMessage(BaseModel):
+class WireMessage(Part):
     """One message as clients send it: content as text or as text parts, `developer` as another name of `system`."""
 
-    model_config = ConfigDict(extra="forbid")
-
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    content: (
+        str | Annotated[list[TextPart], Field(fail_fast=True)]
+    )  # else a body of half a million bad parts is worked on for a minute
     name: str | None = None
 
     def message(self) -> Message:
@@ -74,7 +87,7 @@ class ChatRequest(BaseModel):
         body = {name: item for name, item in value.items() if name not in HARMLESS}
         for name in body:
             if name not in cls.model_fields:
-                near = get_close_matches(name, cls.model_fields, n=1)
+                near = get_close_matches(name[:100], cls.model_fields, n=1)
                 raise ValueError(
                     f"{ascii(name)[1:-1]}: is not a field of this endpoint"
                     + (f"; did you mean {near[0]}?" if near else "")
