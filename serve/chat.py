@@ -86,6 +86,11 @@ class Chat:
         self._turns: WeakSet[Turn] = WeakSet()
         self._lasted: deque[float] = deque(maxlen=32)
 
+    @property
+    def answering(self) -> int:
+        """How many answers are under way and waiting."""
+        return len(self._turns)
+
     def turn(self, messages: Sequence[Message], sampling: Sampling) -> Turn:
         """Begin an answer. Raises Refused when the messages are out of turn, too long, or spell what the engine would
         take for a control token; Busy when too many wait."""
