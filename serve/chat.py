@@ -106,6 +106,11 @@ class Chat:
         made_of = f"{self.record.adapter_sha256} {self.record.base_checksum} {self.engine.name}"
         return f"fp_{hashlib.sha256(made_of.encode()).hexdigest()[:12]}"
 
+    @property
+    def answering(self) -> int:
+        """How many answers are under way and waiting."""
+        return len(self._turns)
+
     def turn(self, messages: Sequence[Message], sampling: Sampling) -> Turn:
         """Begin an answer. Raises Refused when the messages are out of turn, too long, or spell what the engine would
         take for a control token; Busy when too many wait."""

@@ -9,13 +9,16 @@ import asyncio
 import json
 import sys
 import threading
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 
 from assistant.sampling import Sampling
 from assistant.template import Template
@@ -78,9 +81,13 @@ class ToldEngine:
         return None
 
 
+@cache
+def told_template() -> Template:
+    return Template(make_tokenizer(), bos="<bos>", eos="<eos>")
+
+
 def told_chat(engine: ToldEngine, **settings: Any) -> Chat:
-    template = Template(make_tokenizer(), bos="<bos>", eos="<eos>")
-    return Chat(engine, template, name="told", sampling=Sampling(), **settings)
+    return Chat(engine, told_template(), name="told", sampling=Sampling(), **settings)
 
 
 def body(**fields: Any) -> dict[str, Any]:
@@ -96,10 +103,18 @@ class Told:
     client: httpx.Client
     life: Life
 
-    def metrics(self) -> dict[str, float]:
+    def metrics(self) -> defaultdict[str, float]:
         """What /metrics says, by name and labels."""
-        lines = self.client.get("/metrics").text.splitlines()
-        return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if not line.startswith("#")}
+        lines = [line.rpartition(" ") for line in self.client.get("/metrics").text.splitlines()]
+        return defaultdict(float, {name: float(value) for name, _, value in lines if not name.startswith("#")})
+
+    def connections(self) -> int:
+        """How many there are to this server."""
+        port = self.client.base_url.port
+        return sum(
+            connection.status == "ESTABLISHED" and connection.laddr.port == port
+            for connection in psutil.Process().net_connections("tcp")
+        )
 
     def ask(self, **fields: Any) -> httpx.Response:
         return self.client.post("/v1/chat/completions", json=body(**fields))
@@ -119,14 +134,16 @@ def told_app(
     engine = engine or ToldEngine()
     chat = told_chat(engine, most_turns=most_turns)
     served, life = Served(chat), Life()
-    entry, meter = Access(hosts=["127.0.0.1"], keys=keys, **access), Meter(served)
+    entry, meter = Access(hosts=["127.0.0.1", "localhost", "::1"], keys=keys, **access), Meter(served)
     app = build_app(served, access=entry, meter=meter, life=life)
     if page:
         from serve.ui.chat_page import mount_page
 
         app = mount_page(app, served, entry, meter, life)
-    listening = serving_app(app, life=life, connection=connection)
-    with listening as address, httpx.Client(base_url=address, timeout=10) as client:
+    with (
+        serving_app(app, life=life, connection=connection) as address,
+        httpx.Client(base_url=address, timeout=10) as client,
+    ):
         yield Told(engine, chat, client, life)
 
 
