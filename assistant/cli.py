@@ -22,6 +22,7 @@ from assistant.console import (
     merging,
     out,
     say,
+    warn,
 )
 from assistant.errors import ThousandError, validation_sentence
 
@@ -73,7 +74,13 @@ def chat(
 
 @app.command()
 def serve(
-    release: ReleaseOption = None,
+    release: Annotated[
+        str | None,
+        typer.Option(
+            help="A release by name, and that one for good; by default the current one, also when another becomes current "
+            "while the server runs."
+        ),
+    ] = None,
     host: Annotated[
         str, typer.Option(help="The address to listen on; any but this machine's own needs THOUSAND_API_KEY.")
     ] = "127.0.0.1",
@@ -87,19 +94,25 @@ def serve(
     """Serve the chat page and the OpenAI-compatible endpoint."""
     from assistant.settings import settings
     from serve import start
-    from serve.served import Served
 
     key = settings().api_key
     listener = start.listen(host, port, key)
-    opened = start.open_chat(
-        release, engine=engine, context=context, say=say, progress=merging, url=engine_url, model=engine_model
+    served, background = start.open_served(
+        release,
+        engine=engine,
+        context=context,
+        say=say,
+        warn=warn,
+        progress=merging,
+        url=engine_url,
+        model=engine_model,
     )
     shown = f"[{host}]" if ":" in host else host
-    out.print(f"Serving {opened.name} with {opened.engine.name}; Ctrl-C stops", highlight=False)
+    out.print(f"Serving {served.current.name} with {served.current.engine.name}; Ctrl-C stops", highlight=False)
     if page:
         out.print(f"Chat page  http://{shown}:{port}/", highlight=False)
     out.print(f"Endpoint   http://{shown}:{port}/v1/chat/completions", highlight=False)
-    start.serve(Served(opened), listener, key, page=page)
+    start.serve(served, listener, key, page=page, background=background)
 
 
 def _quieten() -> None:

@@ -1,8 +1,9 @@
 """HTTP: OpenAI-compatible routes over `serve.chat`."""
 
+import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,43 +15,48 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from serve.answers import sse, usage_of, whole
-from serve.chat import Busy, Chat, Refused
+from serve.chat import Busy, Refused
 from serve.errors import ApiError, busy, invalid, refused
 from serve.gate import MAX_BODY_BYTES, Gate, require_key
-from serve.served import Served, UnknownModel
+from serve.served import CannotLoad, Served, UnknownModel
 from serve.wire import ChatRequest
 
 EVERY_METHOD = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE"]
+
+
+def no_such_model(error: UnknownModel) -> ApiError:
+    return ApiError(404, str(error), parameter="model", code="model_not_found")
 
 
 def routes(served: Served, key: SecretStr | None) -> APIRouter:
     """The `/v1` routes."""
     router = APIRouter(prefix="/v1", dependencies=[require_key(key)])
 
-    async def find(name: str) -> Chat:
-        try:
-            return await served.chat(name)
-        except UnknownModel as error:
-            raise ApiError(404, str(error), parameter="model", code="model_not_found") from None
-
-    async def card(name: str) -> dict[str, Any]:
-        record = (await find(name)).record
-        created = int(record.created.timestamp()) if record else 0
-        return {"id": name, "object": "model", "created": created, "owned_by": "thousand"}
+    async def cards() -> dict[str, dict[str, Any]]:
+        found = await asyncio.to_thread(served.models)
+        card = {"object": "model", "owned_by": "thousand"}
+        return {name: {"id": name, "created": created, **card} for name, created in found.items()}
 
     @router.get("/models")
     async def models() -> dict[str, Any]:
-        return {"object": "list", "data": [await card(name) for name in served.names()]}
+        return {"object": "list", "data": list((await cards()).values())}
 
     @router.get("/models/{name}")
     async def model(name: str) -> dict[str, Any]:
-        return await card(name)
+        found = await cards()
+        if name not in found:
+            raise no_such_model(served.unknown(name))
+        return found[name]
 
     @router.post("/chat/completions", response_model=None)
     async def chat_completions(body: ChatRequest, request: Request) -> Response | dict[str, Any]:
-        chat = await find(body.model)
         try:
-            turn = chat.turn([message.message() for message in body.messages], body.sampling(chat.sampling))
+            async with served.chat(body.model) as chat:
+                turn = chat.turn([message.message() for message in body.messages], body.sampling(chat.sampling))
+        except UnknownModel as error:
+            raise no_such_model(error) from None
+        except CannotLoad as error:
+            raise ApiError(503, str(error), kind="server_error", parameter="model", code="model_unavailable") from None
         except ValidationError as error:
             raise invalid(error) from None
         except Refused as error:
@@ -81,12 +87,23 @@ def routes(served: Served, key: SecretStr | None) -> APIRouter:
     return router
 
 
-def build_app(served: Served, *, key: SecretStr | None, hosts: list[str]) -> FastAPI:
-    """The HTTP application without the page. `hosts` are the Host headers that are answered (`*` is any)."""
+def build_app(
+    served: Served,
+    *,
+    key: SecretStr | None,
+    hosts: list[str],
+    background: Callable[[], Coroutine[Any, Any, None]] | None = None,
+) -> FastAPI:
+    """The HTTP application without the page. `hosts` are the Host headers that are answered (`*` is any); `background` runs
+    for as long as it is up."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        tasks = [asyncio.create_task(background())] if background else []
         yield
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await served.close()
 
     app = FastAPI(title="Thousand", lifespan=lifespan, docs_url=None, redoc_url=None, max_body_size=2 * MAX_BODY_BYTES)
@@ -104,7 +121,8 @@ def build_app(served: Served, *, key: SecretStr | None, hosts: list[str]) -> Fas
         """Whether it can answer."""
         good = await served.ready()
         status = {"status": "ready" if good else "not ready", "release": served.current.name}
-        return JSONResponse(status, 200 if good else 503)
+        failed = {"failed": served.failed} if served.failed else {}
+        return JSONResponse(status | failed, 200 if good else 503)
 
     app.include_router(routes(served, key))
     return app

@@ -75,6 +75,11 @@ class Chat:
         # Turns that nobody begins to read, and then drops, leave it by themselves.
         self._turns: WeakSet[Turn] = WeakSet()
 
+    @property
+    def answering(self) -> int:
+        """How many answers are under way and waiting."""
+        return len(self._turns)
+
     def turn(self, messages: Sequence[Message], sampling: Sampling) -> Turn:
         """Begin an answer. Raises Refused when the messages are out of turn, too long, or spell what the engine would
         take for a control token; Busy when too many wait."""

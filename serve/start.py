@@ -4,8 +4,10 @@ import errno
 import ipaddress
 import shutil
 import socket
+from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import uvicorn
 from pydantic import SecretStr
@@ -21,10 +23,13 @@ from assistant.template import Template
 from serve.chat import Chat
 from serve.engines.base import Engine
 from serve.engines.remote import Remote
+from serve.follow import follow, open_current
 from serve.served import Served
 
 EngineName = Literal["auto", "llama.cpp", "transformers"]
 RemoteName = Literal["tgi", "openai"]
+Background = Callable[[], Coroutine[Any, Any, None]]
+"""What runs beside a server for as long as it does."""
 
 
 def _has_gpu() -> bool:
@@ -159,14 +164,41 @@ def listen(host: str, port: int, key: SecretStr | None) -> socket.socket:
     return listener
 
 
-def serve(served: Served, listener: socket.socket, key: SecretStr | None, *, page: bool) -> None:
-    """Answer HTTP until SIGINT or SIGTERM: the endpoint, and the page at `/`."""
+def open_served(
+    name: str | None,
+    *,
+    engine: EngineName | RemoteName,
+    context: int,
+    say: Say,
+    warn: Say,
+    progress: Progress = lambda done, total: None,
+    url: str | None = None,
+    model: str | None = None,
+) -> tuple[Served, Background | None]:
+    """What a server answers with, and what is to run beside it: with no name, it is on the release that is current, also when
+    that changes. Raises ThousandError when no release can be had.
+    """
+    opener = partial(open_chat, engine=engine, context=context, say=say, progress=progress, url=url, model=model)
+    remote = engine in get_args(RemoteName)
+    seen = release.registry_stamp()  # before the registry is read, so that no change is missed
+    if name is None and not remote:
+        chat, failed = open_current(opener, say, warn)
+    else:
+        chat, failed = opener(name), None
+    served = Served(chat, None if remote else opener, failed=failed)
+    return served, None if name else partial(follow, served, seen)
+
+
+def serve(
+    served: Served, listener: socket.socket, key: SecretStr | None, *, page: bool, background: Background | None
+) -> None:
+    """Answer HTTP until SIGINT or SIGTERM: the endpoint, and the page at `/`; `background` runs meanwhile."""
     from serve.api import build_app
 
     host = listener.getsockname()[0]
     # Without a key the Host header is what tells a page that was rebound to this address from this machine's own.
     hosts = ["127.0.0.1", "localhost", "[::1]", host] if key is None else ["*"]
-    app = build_app(served, key=key, hosts=hosts)
+    app = build_app(served, key=key, hosts=hosts, background=background)
     if page:
         from serve.ui.chat_page import mount_page
 
