@@ -22,6 +22,7 @@ from assistant.console import (
     merging,
     out,
     say,
+    warn,
 )
 from assistant.errors import ThousandError, validation_sentence
 
@@ -73,7 +74,13 @@ def chat(
 
 @app.command()
 def serve(
-    release: ReleaseOption = None,
+    release: Annotated[
+        str | None,
+        typer.Option(
+            help="A release by name, and that one for good; by default the current one, also when another becomes current "
+            "while the server runs."
+        ),
+    ] = None,
     host: Annotated[
         str, typer.Option(help="The address to listen on; any but this machine's own needs THOUSAND_API_KEY.")
     ] = "127.0.0.1",
@@ -101,27 +108,27 @@ def serve(
     from assistant.settings import settings
     from serve import start
     from serve.keys import Keys
-    from serve.served import Served
 
     keys = Keys(settings().api_key, settings().api_keys_file)
     listener = start.listen(host, port, keys)
     access = start.access_to(listener, keys, origins=allow_origin or (), requests_per_minute=requests_per_minute)
-    opened = start.open_chat(
+    served, background = start.open_served(
         release,
         engine=engine,
         context=context,
         say=say,
+        warn=warn,
         progress=merging,
         url=engine_url,
         model=engine_model,
         most_turns=most_turns,
     )
     shown = f"[{host}]" if ":" in host else host
-    out.print(f"Serving {opened.name} with {opened.engine.name}; Ctrl-C stops", highlight=False)
+    out.print(f"Serving {served.current.name} with {served.current.engine.name}; Ctrl-C stops", highlight=False)
     if page:
         out.print(f"Chat page  http://{shown}:{port}/", highlight=False)
     out.print(f"Endpoint   http://{shown}:{port}/v1/chat/completions", highlight=False)
-    start.serve(Served(opened), listener, access, page=page, drain_seconds=drain_seconds)
+    start.serve(served, listener, access, page=page, drain_seconds=drain_seconds, background=background)
 
 
 def _quieten() -> None:

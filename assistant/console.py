@@ -56,6 +56,11 @@ def say(line: str) -> None:
         err.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
 
 
+def warn(line: str) -> None:
+    """What a person must see to mend something, though the work goes on."""
+    err.print(line, style="bold yellow", markup=False, highlight=False, soft_wrap=True)
+
+
 @contextmanager
 def bar(label: str) -> Iterator[Advance]:
     """A progress bar with time left; yields a function of (done, total, what stands beside the bar).

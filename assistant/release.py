@@ -8,7 +8,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
@@ -128,8 +128,28 @@ def write(place: Path, release: Release) -> None:
 def names() -> list[str]:
     """Installed releases, oldest first."""
     install_bundled()
-    found = [read(place) for place in folder().iterdir() if NAME.fullmatch(place.name) and (place / RECORD).exists()]
+    found = [read(place) for place in _places()]
     return [release.name for release in sorted(found, key=lambda release: (release.created, release.name))]
+
+
+def _places() -> list[Path]:
+    if not folder().is_dir():
+        return []
+    return [place for place in folder().iterdir() if NAME.fullmatch(place.name) and (place / RECORD).exists()]
+
+
+def installed() -> list[str]:
+    """The names of the releases here, none of them read: a broken one may be among them."""
+    return sorted(place.name for place in _places())
+
+
+def whole_ones() -> list[Release]:
+    """The records of the releases here, oldest first, but for broken ones: for a list that must not fail over one of them."""
+    found = []
+    for place in _places():
+        with suppress(ThousandError):
+            found.append(read(place))
+    return sorted(found, key=lambda release: (release.created, release.name))
 
 
 def save_tokenizer(place: Path, tokenizer_folder: Path, sampling: Sampling, stop: StopRule) -> Template:
@@ -183,7 +203,7 @@ def install_bundled(say: Say = base_model.quiet) -> None:
             for name in names:
                 if not (folder() / name).exists():
                     _install(bundled("releases") / name, say)
-            if names and not _history():
+            if names and not history():
                 _write_history([names[-1]])
     except OSError as error:
         raise base_model.disk_error(error, folder()) from error
@@ -197,7 +217,8 @@ class _Registry(BaseModel):
     promoted: list[str]
 
 
-def _history() -> list[str]:
+def history() -> list[str]:
+    """The releases that were promoted, in that order; the current one is the last. Raises ThousandError when that is damaged."""
     file = folder() / "registry.json"
     if not file.exists():
         return []
@@ -207,23 +228,35 @@ def _history() -> list[str]:
         raise ThousandError(f"{file} is damaged; remove it, then: thousand releases promote NAME") from None
 
 
-def _write_history(history: list[str]) -> None:
-    write_text(folder() / "registry.json", json.dumps({"promoted": history}, indent=2) + "\n")
+def _write_history(promoted: list[str]) -> None:
+    write_text(folder() / "registry.json", json.dumps({"promoted": promoted}, indent=2) + "\n")
+
+
+def registry_stamp() -> tuple[int, int] | None:
+    """What is another after every promotion and rollback, also of the same release; None while nothing was promoted.
+
+    The file is replaced each time, so its inode and time tell, and to ask often costs nothing.
+    """
+    try:
+        found = (folder() / "registry.json").stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 @contextmanager
 def _locked_history() -> Iterator[list[str]]:
     install_bundled()
     with FileLock(folder() / "registry.lock"):
-        history = _history()
-        yield history
-        _write_history(history)
+        promoted = history()
+        yield promoted
+        _write_history(promoted)
 
 
 def current_or_none() -> str | None:
     """The name of the release that chats, if there is one."""
-    history = _history()
-    return history[-1] if history else None
+    promoted = history()
+    return promoted[-1] if promoted else None
 
 
 def current(say: Say = base_model.quiet) -> str:
@@ -243,25 +276,25 @@ def current(say: Say = base_model.quiet) -> str:
 def promote(name: str) -> str | None:
     """Make a release the current one; returns the one it replaces, None when it already was current."""
     path(name)
-    with _locked_history() as history:
-        before = history[-1] if history else None
+    with _locked_history() as promoted:
+        before = promoted[-1] if promoted else None
         if before == name:
             return None
-        history.append(name)
+        promoted.append(name)
         return before
 
 
 def rollback() -> str:
     """Go back to the release that was current before; returns its name. Raises ThousandError when there is none."""
-    with _locked_history() as history:
-        if len(history) < 2:
+    with _locked_history() as promoted:
+        if len(promoted) < 2:
             raise ThousandError("There is no earlier release to go back to; see: thousand releases list")
-        if not (folder() / history[-2] / RECORD).exists():
+        if not (folder() / promoted[-2] / RECORD).exists():
             raise ThousandError(
-                f"The release {history[-2]} is gone; choose another with: thousand releases promote NAME"
+                f"The release {promoted[-2]} is gone; choose another with: thousand releases promote NAME"
             )
-        history.pop()
-        return history[-1]
+        promoted.pop()
+        return promoted[-1]
 
 
 def weights_file(method: Literal["lora", "full"]) -> str:

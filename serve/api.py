@@ -1,6 +1,7 @@
 """HTTP: OpenAI-compatible routes over `serve.chat`."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -15,12 +16,12 @@ from starlette.middleware.cors import CORSMiddleware
 from serve.access import Access
 from serve.answers import Reply, answer
 from serve.body import StrictRoute
-from serve.chat import Busy, Chat, Refused
+from serve.chat import Busy, Refused
 from serve.errors import ApiError, ErrorBody, busy, http_error, invalid, not_allowed, not_found, refused
 from serve.gate import Gate
 from serve.life import Life
 from serve.metrics import Meter
-from serve.served import Served, UnknownModel
+from serve.served import CannotLoad, Served, UnknownModel
 from serve.shapes import ChatCompletion, ChatShape, Completion, ModelCard, ModelList, TextShape
 from serve.watching import Watching
 from serve.wire import ChatRequest, CompletionRequest
@@ -39,11 +40,19 @@ def _answers(*statuses: int, streams: bool = False) -> dict[int | str, dict[str,
     return found
 
 
+def no_such_model(error: UnknownModel) -> ApiError:
+    return ApiError(404, str(error), parameter="model", code="model_not_found")
+
+
 @contextmanager
 def _told() -> Iterator[None]:
-    """What a chat does not take, as an API error."""
+    """What is not there, or not taken, as an API error."""
     try:
         yield
+    except UnknownModel as error:
+        raise no_such_model(error) from None
+    except CannotLoad as error:
+        raise ApiError(503, str(error), kind="server_error", parameter="model", code="model_unavailable") from None
     except Refused as error:
         raise refused(error) from None
     except Busy as error:
@@ -59,43 +68,42 @@ def routes(served: Served, access: Access) -> APIRouter:
     )
     asked = _answers(400, 401, 403, 404, 408, 413, 415, 429, 500, 503, streams=True)
 
-    async def find(name: str) -> Chat:
-        try:
-            return await served.chat(name)
-        except UnknownModel as error:
-            raise ApiError(404, str(error), parameter="model", code="model_not_found") from None
-
-    async def card(name: str) -> ModelCard:
-        record = (await find(name)).record
-        created = int(record.created.timestamp()) if record else 0
-        return {"id": name, "object": "model", "created": created, "owned_by": "thousand"}
+    async def cards() -> dict[str, ModelCard]:
+        found = await asyncio.to_thread(served.models)
+        return {
+            name: {"id": name, "object": "model", "created": created, "owned_by": "thousand"}
+            for name, created in found.items()
+        }
 
     @router.get("/models", responses=_answers(401))
     async def models() -> ModelList:
         """The releases that can be asked."""
-        return {"object": "list", "data": [await card(name) for name in served.names()]}
+        return {"object": "list", "data": list((await cards()).values())}
 
     @router.get("/models/{name}", responses=_answers(401, 404))
     async def model(name: str) -> ModelCard:
         """One of them."""
-        return await card(name)
+        found = await cards()
+        if name not in found:
+            raise no_such_model(served.unknown(name))
+        return found[name]
 
     @router.post("/chat/completions", response_model=ChatCompletion, responses=asked)
     async def chat_completions(body: ChatRequest, request: Request) -> Response:
         """The assistant's next answer in a conversation."""
-        chat = await find(body.model)
         with _told():
-            messages = [message.message() for message in body.messages]
-            turns = chat.turns(messages, body.samplings(chat.sampling), body.wanted)
+            async with served.chat(body.model) as chat:
+                messages = [message.message() for message in body.messages]
+                turns = chat.turns(messages, body.samplings(chat.sampling), body.wanted)
         shape = ChatShape(chat.template, logprobs=bool(body.logprobs))
         return await answer(request, Reply(chat, turns, shape), stream=bool(body.stream), with_usage=body.with_usage)
 
     @router.post("/completions", response_model=Completion, responses=asked)
     async def completions(body: CompletionRequest, request: Request) -> Response:
         """How a text goes on, without any conversation."""
-        chat = await find(body.model)
         with _told():
-            turns = chat.continuations(body.prompts, body.samplings(chat.sampling), body.wanted)
+            async with served.chat(body.model) as chat:
+                turns = chat.continuations(body.prompts, body.samplings(chat.sampling), body.wanted)
         reply = Reply(chat, turns, TextShape(chat.template), prompts=len(body.prompts))
         return await answer(request, reply, stream=bool(body.stream), with_usage=body.with_usage)
 
@@ -129,14 +137,25 @@ def _refuser(allowed: list[str]) -> Callable[[Request], Awaitable[None]]:
     return refuse
 
 
-def build_app(served: Served, *, access: Access, meter: Meter | None = None, life: Life | None = None) -> FastAPI:
-    """The HTTP application without the page."""
+def build_app(
+    served: Served,
+    *,
+    access: Access,
+    meter: Meter | None = None,
+    life: Life | None = None,
+    background: Callable[[], Coroutine[Any, Any, None]] | None = None,
+) -> FastAPI:
+    """The HTTP application without the page. `background` runs for as long as it is up."""
     meter = Meter(served) if meter is None else meter
     life = Life() if life is None else life
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        tasks = [asyncio.create_task(background())] if background else []
         yield
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await served.close()
 
     app = FastAPI(title="Thousand", lifespan=lifespan, docs_url=None, redoc_url=None)
@@ -162,7 +181,8 @@ def build_app(served: Served, *, access: Access, meter: Meter | None = None, lif
         """Whether it can answer."""
         good = not life.stopping and await served.ready()
         status = {"status": "ready" if good else "not ready", "release": served.current.name}
-        return JSONResponse(status, 200 if good else 503, headers=None if good else {"Retry-After": "2"})
+        failed = {"failed": served.failed} if served.failed else {}
+        return JSONResponse(status | failed, 200 if good else 503, headers=None if good else {"Retry-After": "2"})
 
     @app.get("/metrics", dependencies=[Depends(access.require_key)])
     async def metrics() -> Response:

@@ -5,9 +5,10 @@ import ipaddress
 import shutil
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 from assistant import base_model, release
 from assistant.base_model import Base, Say
@@ -21,11 +22,14 @@ from serve.access import Access
 from serve.chat import MOST_TURNS, Chat
 from serve.engines.base import Engine
 from serve.engines.remote import Remote
+from serve.follow import follow, open_current
 from serve.keys import Keys
 from serve.served import Served
 
 EngineName = Literal["auto", "llama.cpp", "transformers"]
 RemoteName = Literal["tgi", "openai"]
+Background = Callable[[], Coroutine[Any, Any, None]]
+"""What runs beside a server for as long as it does."""
 
 
 def _has_gpu() -> bool:
@@ -163,6 +167,41 @@ def listen(host: str, port: int, keys: Keys) -> socket.socket:
     return listener
 
 
+def open_served(
+    name: str | None,
+    *,
+    engine: EngineName | RemoteName,
+    context: int,
+    say: Say,
+    warn: Say,
+    progress: Progress = lambda done, total: None,
+    url: str | None = None,
+    model: str | None = None,
+    most_turns: int = MOST_TURNS,
+) -> tuple[Served, Background | None]:
+    """What a server answers with, and what is to run beside it: with no name, it is on the release that is current, also when
+    that changes. Raises ThousandError when no release can be had.
+    """
+    opener = partial(
+        open_chat,
+        engine=engine,
+        context=context,
+        say=say,
+        progress=progress,
+        url=url,
+        model=model,
+        most_turns=most_turns,
+    )
+    remote = engine in get_args(RemoteName)
+    seen = release.registry_stamp()  # before the registry is read, so that no change is missed
+    if name is None and not remote:
+        chat, failed = open_current(opener, say, warn)
+    else:
+        chat, failed = opener(name), None
+    served = Served(chat, None if remote else opener, failed=failed)
+    return served, None if name else partial(follow, served, seen)
+
+
 def access_to(
     listener: socket.socket, keys: Keys, *, origins: Sequence[str] = (), requests_per_minute: int | None = None
 ) -> Access:
@@ -171,8 +210,17 @@ def access_to(
     return Access(hosts=hosts, keys=keys, origins=origins, requests_per_minute=requests_per_minute)
 
 
-def serve(served: Served, listener: socket.socket, access: Access, *, page: bool, drain_seconds: float) -> None:
-    """Answer HTTP until SIGINT or SIGTERM: the endpoint, and the page at `/`. Answers under way then have `drain_seconds`."""
+def serve(
+    served: Served,
+    listener: socket.socket,
+    access: Access,
+    *,
+    page: bool,
+    drain_seconds: float,
+    background: Background | None = None,
+) -> None:
+    """Answer HTTP until SIGINT or SIGTERM: the endpoint, and the page at `/`; `background` runs meanwhile. Answers under way
+    then have `drain_seconds`."""
     from serve.api import build_app
     from serve.life import Life, Server
     from serve.logs import log_to
@@ -180,7 +228,7 @@ def serve(served: Served, listener: socket.socket, access: Access, *, page: bool
 
     log_to(sys.stderr)
     meter, life = Meter(served), Life()
-    app = build_app(served, access=access, meter=meter, life=life)
+    app = build_app(served, access=access, meter=meter, life=life, background=background)
     if page:
         from serve.ui.chat_page import mount_page
 

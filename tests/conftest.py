@@ -16,6 +16,7 @@ os.environ["COLUMNS"] = "200"
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,8 +24,9 @@ from pathlib import Path
 
 import pytest
 
-from assistant import cli, settings
-from tests.tiny import make_tiny_base, make_tiny_llama
+from assistant import cli, release, settings
+from assistant.sampling import Sampling
+from tests.tiny import make_tiny_base, make_tiny_llama, make_tiny_release
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
 
@@ -106,6 +108,26 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a tiny, randomly initialised Llama and a ChatML tokenizer like SmolLM2's."""
     return make_tiny_llama(tmp_path_factory.mktemp("tiny") / "tiny-llama")
+
+
+@pytest.fixture(scope="session")
+def three_releases(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A THOUSAND_HOME with three releases of a tiny base, none of them current; what changes it must work on a copy."""
+    home = tmp_path_factory.mktemp("three-releases")
+    for name, temperature in (("first", 0.7), ("second", 0.3), ("third", 0.7)):
+        sampling = Sampling(max_tokens=100, temperature=temperature)
+        make_tiny_release(home / "releases", tiny_llama, name, sampling)
+    return home
+
+
+@pytest.fixture
+def registry(home: Path, three_releases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of three releases of a tiny base, of which the first is current, and none that comes along."""
+    shutil.copytree(three_releases, home)
+    (tmp_path / "none").mkdir()
+    monkeypatch.setattr("assistant.release.bundled", lambda name: tmp_path / "none")
+    release.promote("first")
+    return home / "releases"
 
 
 def write_dialogues(file: Path) -> None:

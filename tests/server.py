@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -25,9 +26,20 @@ def free_port() -> int:
         return port
 
 
+@dataclass(frozen=True)
+class Running:
+    """A server's process, its address, and what it has printed."""
+
+    process: subprocess.Popen[str]
+    address: str
+    words: Callable[[], str]
+    temporary: Path
+    """Its temporary folder."""
+
+
 @contextmanager
-def serving(home: Path, *options: str, key: str | None = None, within: float = 180) -> Iterator[str]:
-    """Start the server and wait until it is ready; yields its address. It must end by itself on SIGTERM."""
+def running(home: Path, *options: str, key: str | None = None, within: float = 180) -> Iterator[Running]:
+    """Start the server and wait until it is ready; at the end it is killed if it still lives."""
     port = free_port()
     environment = {**os.environ, "THOUSAND_HOME": str(home)}
     environment.pop("OMP_NUM_THREADS", None)
@@ -45,14 +57,26 @@ def serving(home: Path, *options: str, key: str | None = None, within: float = 1
 
         try:
             _wait_until_ready(address, process, within, words)
-            yield address
-            process.terminate()
-            assert process.wait(30) == 0, words()
-            assert "Traceback" not in words(), words()
-            assert not list(Path(temporary).glob("thousand-*")), "the engine's folder is gone"
+            yield Running(process, address, words, Path(temporary))
         finally:
             process.kill()
             process.wait()
+
+
+def end(server: Running) -> None:
+    """A server must end by itself on SIGTERM, and no error may have escaped in it."""
+    server.process.terminate()
+    assert server.process.wait(30) == 0, server.words()
+    assert "Traceback" not in server.words(), server.words()
+    assert not list(server.temporary.glob("thousand-*")), "the engine's folder is gone"
+
+
+@contextmanager
+def serving(home: Path, *options: str, key: str | None = None, within: float = 180) -> Iterator[str]:
+    """Start the server and wait until it is ready; yields its address. It must end by itself on SIGTERM."""
+    with running(home, *options, key=key, within=within) as server:
+        yield server.address
+        end(server)
 
 
 @contextmanager

@@ -2,8 +2,9 @@
 others; and turns that are refused before any engine."""
 
 import asyncio
+import json
 import threading
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
 from itertools import count, pairwise
@@ -20,7 +21,7 @@ from assistant.sampling import Sampling
 from assistant.template import Template
 from serve.chat import Busy, Chat, Refused
 from serve.engines.base import Delta, Engine, Finish
-from serve.engines.llama_cpp import LlamaCpp
+from serve.engines.llama_cpp import LlamaCpp, _events
 from serve.engines.openai_completions import OpenAICompletions
 from serve.engines.pytorch import PyTorch
 from serve.engines.remote import Remote
@@ -210,6 +211,20 @@ def test_more_turns_than_may_wait_are_refused(bench: Bench) -> None:
         bench.chat.turn(HELLO, Sampling())
 
     bench.runner.run(three_at_once())
+
+
+def test_an_answer_of_llama_cpp_may_hold_what_unicode_calls_the_end_of_a_line() -> None:
+    odd = "a\u2028b\u2029c\x85d\x1ce"
+    body = f"data: {json.dumps({'content': odd}, ensure_ascii=False)}\n\n".encode()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for octet in body:
+            yield bytes([octet])
+
+    async def read() -> list[str]:
+        return [event["content"] async for event in _events(httpx.Response(200, content=pieces()))]
+
+    assert asyncio.run(read()) == [odd]
 
 
 def test_a_release_of_another_base_is_evaluated_with_the_transformers_engine(

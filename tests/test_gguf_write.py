@@ -212,6 +212,17 @@ def test_a_sharded_model_is_written_whole(tmp_path: Path, tiny_llama: Path) -> N
     assert one == other
 
 
+def test_what_a_killed_process_left_of_a_merged_file_is_removed_when_it_is_made_again(
+    home: Path, tiny_llama: Path
+) -> None:
+    made = [resolve(str(tiny_llama)), None, None, Template.load(tiny_llama), lambda line: None]
+    file = merged_gguf(*made)
+    whole = file.read_bytes()
+    file.rename(file.with_name(f".{file.name}.0123"))
+    assert merged_gguf(*made).read_bytes() == whole
+    assert list(file.parent.glob(".*")) == []
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [

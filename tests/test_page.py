@@ -3,12 +3,15 @@
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
-from tests.server import serving
+from assistant import release
+from tests.server import serving, wait_until
 
 CHROMIUM = (
     os.environ.get("CHROMIUM")
@@ -32,8 +35,8 @@ def address(shared_home: Path) -> Iterator[str]:
         yield found
 
 
-@pytest.fixture
-def page(address: str) -> Iterator[Page]:
+@contextmanager
+def browsing(address: str) -> Iterator[Page]:
     assert CHROMIUM, "install Chromium (Debian: apt-get install chromium), or name it in CHROMIUM"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
@@ -49,6 +52,12 @@ def page(address: str) -> Iterator[Page]:
         yield page
         browser.close()
     assert outside == [], "the page calls nothing outside"
+
+
+@pytest.fixture
+def page(address: str) -> Iterator[Page]:
+    with browsing(address) as page:
+        yield page
 
 
 def ask(page: Page, question: str, answers: int) -> str:
@@ -124,3 +133,17 @@ def test_an_invalid_seed_is_a_message_on_the_page(page: Page) -> None:
     expect(page.get_by_test_id("toast-body")).to_contain_text("seed", timeout=20_000)
     page.get_by_label("Seed").fill("")
     assert ask(page, "Hello again", 1).strip(), "the page goes on as if nothing had happened"
+
+
+def test_the_page_tells_which_release_answers_and_stands_at_its_defaults_after_another_became_current(
+    home: Path, registry: Path
+) -> None:
+    options = ("--engine", "llama.cpp", "--context", "256")
+    with serving(home, *options) as address, browsing(address) as page:
+        expect(page.get_by_text("Release first")).to_be_visible(timeout=20_000)
+        release.promote("second")
+        wait_until(lambda: httpx.get(f"{address}/ready").json()["release"] == "second", "it answers")
+        page.reload()
+        expect(page.get_by_text("Release second")).to_be_visible(timeout=20_000)
+        page.get_by_role("button", name="Settings").click()
+        expect(page.get_by_label("number input for Temperature")).to_have_value("0.3")

@@ -1,12 +1,20 @@
 """Tiny real models, built on the spot: two or three layers, a few hundred tokens, random weights."""
 
 import json
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from peft import LoraConfig, get_peft_model
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from transformers import Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM
+
+from assistant import release
+from assistant.base_model import resolve
+from assistant.files import sha256
+from assistant.release import Release
+from assistant.sampling import Sampling
 
 TEXT = [
     "Why is the sky blue? Because air scatters short waves more than long ones.",
@@ -144,3 +152,26 @@ def make_tiny_llama(folder: Path, markers: Sequence[str] = CHATML_MARKERS) -> Pa
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     return folder
+
+
+def make_tiny_release(releases: Path, base: Path, name: str, sampling: Sampling) -> None:
+    """A release of a tiny base that took no training: an adapter of random weights, other ones for each name."""
+    place = releases / name
+    torch.manual_seed(zlib.crc32(name.encode()))
+    layers = ["q_proj", "v_proj", "gate_proj", "down_proj"]
+    lora = LoraConfig(r=4, lora_alpha=16, target_modules=layers, init_lora_weights=False, task_type="CAUSAL_LM")
+    get_peft_model(AutoModelForCausalLM.from_pretrained(base), lora).save_pretrained(place)
+    template = release.save_tokenizer(place, base, sampling, "eos")
+    record = Release(
+        name=name,
+        created=release.now(),
+        version="0",
+        base=str(base.resolve()),
+        base_checksum=resolve(str(base)).checksum,
+        template=template.record(),
+        recipe={"preset": "none"},
+        data=[],
+        adapter_sha256=sha256(place / release.ADAPTER),
+        sampling=sampling,
+    )
+    release.write(place, record)

@@ -1,17 +1,17 @@
-"""llama.cpp in this process (xllamacpp): the engine for a CPU.
+"""llama.cpp (xllamacpp): the engine for a CPU.
 
 The release is merged into one GGUF file, once, cached by the hash of what went in. llama.cpp's own server always opens
 a listener that asks for no key, so it gets a Unix socket in a folder that only this user can enter; closing the
 connection of a stream is what cancels its work between two tokens.
 """
 
-import ctypes
+import asyncio
 import hashlib
-import importlib.util
 import json
+import logging
 import os
-import shutil
-import tempfile
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,25 +29,12 @@ from assistant.release import Release
 from assistant.sampling import Sampling
 from assistant.settings import settings
 from assistant.template import Template
-from serve.engines import likelihoods
+from serve.engines import likelihoods, llama_process
 from serve.engines.base import PLAIN, Delta, EngineError, Finish, FinishReason, Wanted
 from serve.engines.parameters import OFFERS, llama_cpp
+from serve.engines.private_folder import PrivateFolder
 
-
-def _load_openmp() -> None:
-    """xllamacpp links the system's libgomp, which a bare machine may lack; PyTorch brings one."""
-    try:
-        ctypes.CDLL("libgomp.so.1")
-    except OSError:
-        found = importlib.util.find_spec("torch")
-        if found is not None and found.origin is not None:
-            own = Path(found.origin).parent / "lib" / "libgomp.so.1"
-            if own.exists():
-                ctypes.CDLL(str(own))
-
-
-_load_openmp()
-import xllamacpp  # noqa: E402
+log = logging.getLogger("thousand")
 
 BATCH = 256
 """Prompt tokens read at a time: a client that leaves while its prompt is read waits for one batch at most."""
@@ -80,6 +67,8 @@ def merged_gguf(
         with FileLock(target.with_suffix(".lock")):
             if not target.exists():
                 say(f"Making one GGUF file of {base.name if record is None else record.name} (once)")
+                for left_over in target.parent.glob(f".{target.name}.*"):  # of a process that was killed
+                    left_over.unlink()
                 with atomic_path(target) as temporary:
                     write_gguf(base, adapter, template, temporary, progress)
     except OSError as error:
@@ -88,7 +77,7 @@ def merged_gguf(
 
 
 class LlamaCpp:
-    """The Engine over xllamacpp's server."""
+    """The Engine over xllamacpp's server, in a process of its own (`llama_process` says why)."""
 
     name = "llama.cpp"
     reads_text = False
@@ -100,44 +89,82 @@ class LlamaCpp:
         Raises ThousandError when llama.cpp cannot load it.
         """
         self.context = context
-        self._folder = Path(tempfile.mkdtemp(prefix="thousand-"))
-        socket = self._folder / "engine.sock"
-        parameters = xllamacpp.CommonParams()
-        parameters.model.path = str(gguf)
-        parameters.hostnames = [str(socket)]
-        parameters.n_ctx = context * slots
-        parameters.n_parallel = slots
-        parameters.n_batch = parameters.n_ubatch = BATCH
-        parameters.cpuparams.n_threads = threads or len(os.sched_getaffinity(0))
-        parameters.swa_full = True  # else the prefix of an earlier turn cannot be used again
-        parameters.cache_ram_mib = 0
-        parameters.fit_params = False
-        parameters.ui = False
-        parameters.endpoint_slots = False
-        parameters.verbosity = 0
+        self._folder = PrivateFolder()
+        self._socket = self._folder.path / "engine.sock"
+        self._gguf = gguf
+        self._settings = {
+            "model.path": str(gguf),
+            "hostnames": [str(self._socket)],
+            "n_ctx": context * slots,
+            "n_parallel": slots,
+            "n_batch": BATCH,
+            "n_ubatch": BATCH,
+            "cpuparams.n_threads": threads or len(os.sched_getaffinity(0)),
+            "swa_full": True,  # else the prefix of an earlier turn cannot be used again
+            "cache_ram_mib": 0,
+            "fit_params": False,
+            "ui": False,
+            "endpoint_slots": False,
+            "verbosity": 0,
+        }
         try:
-            self._server = xllamacpp.Server(parameters)
-        except RuntimeError as error:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            raise ThousandError(f"llama.cpp cannot load {gguf}: {error}.") from None
+            self._process = self._start()
+        except BaseException:
+            self._folder.remove()
+            raise
+        self._one_start = asyncio.Lock()
         self._client = httpx.AsyncClient(
-            transport=httpx.AsyncHTTPTransport(uds=str(socket), limits=httpx.Limits(max_connections=None)),
+            transport=httpx.AsyncHTTPTransport(uds=str(self._socket), limits=httpx.Limits(max_connections=None)),
             base_url="http://engine",
             timeout=httpx.Timeout(None, connect=10),
         )
 
+    def _start(self) -> "subprocess.Popen[str]":
+        self._socket.unlink(missing_ok=True)  # of a process that died
+        process = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-P", llama_process.__file__, json.dumps(self._settings)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        try:
+            told = process.stdout.readline()
+            problem = json.loads(told)["problem"] if told else f"its process ended with {process.wait()}"
+            if problem is not None:
+                raise ThousandError(f"llama.cpp cannot load {self._gguf}: {problem}.")
+        except BaseException:
+            _end(process)
+            raise
+        return process
+
+    async def _living(self) -> None:
+        """Start the process again if it died, as it does when llama.cpp fails an assertion or memory is short.
+
+        Raises EngineError when that cannot be done.
+        """
+        async with self._one_start:
+            if self._process.poll() is not None:
+                log.warning("llama.cpp's process ended with %d; it is started again", self._process.returncode)
+                _end(self._process)
+                try:
+                    self._process = await asyncio.to_thread(self._start)
+                except ThousandError as error:
+                    raise EngineError(str(error)) from None
+
     async def ready(self) -> bool:
         """Whether the engine answers."""
         try:
+            await self._living()
             return (await self._client.get("/health", timeout=5)).status_code == 200
-        except httpx.HTTPError:
+        except (httpx.HTTPError, EngineError):
             return False
 
     async def close(self) -> None:
         """Free the model and the socket."""
         await self._client.aclose()
-        del self._server
-        shutil.rmtree(self._folder, ignore_errors=True)
+        await asyncio.to_thread(_end, self._process)
+        self._folder.remove()
 
     async def stream(
         self, prompt: Sequence[int], sampling: Sampling, wanted: Wanted = PLAIN
@@ -146,6 +173,7 @@ class LlamaCpp:
 
         Its text is taken, not its tokens: of a character that several tokens make, it reports the last token only.
         """
+        await self._living()
         told = 0
         request = {"prompt": list(prompt), "stream": True, "cache_prompt": True, **llama_cpp(sampling, wanted)}
         try:
@@ -169,8 +197,23 @@ class LlamaCpp:
         raise EngineError("llama.cpp ended its stream without a finish")
 
 
+def _end(process: "subprocess.Popen[str]") -> None:
+    """End an engine's process, which has nothing to save."""
+    process.kill()
+    process.communicate()
+
+
+async def _lines(response: httpx.Response) -> AsyncIterator[str]:
+    """The lines of a response. (httpx's own end at U+0085, U+2028 and the like too, which may stand in an answer.)"""
+    rest = b""
+    async for piece in response.aiter_bytes():
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            yield line.decode()
+
+
 async def _events(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
-    async for line in response.aiter_lines():
+    async for line in _lines(response):
         if line.startswith("error:") or line.startswith('data: {"error"'):
             raise EngineError(f"llama.cpp failed: {line[:500]}")
         if line.startswith("data: "):

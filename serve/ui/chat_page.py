@@ -25,7 +25,7 @@ from assistant.errors import validation_sentence
 from assistant.files import write_text
 from assistant.sampling import Sampling
 from serve.access import Access
-from serve.chat import Busy, Refused
+from serve.chat import Busy, Chat, Refused
 from serve.engines.base import EngineError
 from serve.errors import ApiError, nothing_there
 from serve.life import Life
@@ -119,10 +119,44 @@ def mount_page(app: FastAPI, served: Served, access: Access, meter: Meter, life:
     return app
 
 
+def _about(chat: Chat) -> str:
+    return (
+        f"Release **{chat.name}**. It has a good manner and a small memory: check its facts. "
+        "Conversations stay in this browser."
+    )
+
+
+def _settings(chat: Chat) -> list[gradio.Slider]:
+    """The sliders, at the release's own defaults."""
+    fields, defaults, context = Sampling.model_fields, chat.sampling, chat.engine.context
+    return [
+        gradio.Slider(
+            0, 2, defaults.temperature, step=0.05, label="Temperature", info=fields["temperature"].description
+        ),
+        gradio.Slider(0, 1, defaults.top_p, step=0.01, label="Top p", info=fields["top_p"].description),
+        gradio.Slider(
+            1,
+            2,
+            defaults.repetition_penalty,
+            step=0.01,
+            label="Repetition penalty",
+            info=fields["repetition_penalty"].description,
+        ),
+        gradio.Slider(
+            1,
+            min(context, 4096),
+            min(defaults.max_tokens, context),
+            step=1,
+            label="Longest answer",
+            info=fields["max_tokens"].description,
+        ),
+    ]
+
+
 def build_page(served: Served, access: Access, meter: Meter, life: Life) -> gradio.ChatInterface:
-    """The page for the release that is current."""
-    chat = served.current
-    defaults = chat.sampling
+    """The page. Each question goes to the release that is current then; which one that is, and the sliders' places, are told
+    anew whenever the page is loaded."""
+    defaults = served.current.sampling
 
     async def answer(
         message: str,
@@ -163,12 +197,12 @@ def build_page(served: Served, access: Access, meter: Meter, life: Life) -> grad
         if turn.finish_reason == "length":
             gradio.Info("The answer reached the longest length allowed; raise it under Settings.")
 
-    fields = Sampling.model_fields
+    about = _about(served.current)
+    sliders = _settings(served.current)
     page = gradio.ChatInterface(
         answer,
         title="Thousand",
-        description=f"Release **{chat.name}**. It has a good manner and a small memory: check its facts. "
-        "Conversations stay in this browser.",
+        description=about,
         chatbot=gradio.Chatbot(label="Conversation", height="60vh", buttons=["copy"], placeholder="Ask something."),
         textbox=gradio.Textbox(
             label="Your message",
@@ -185,27 +219,8 @@ def build_page(served: Served, access: Access, meter: Meter, life: Life) -> grad
                 info="What the assistant should keep to in the whole conversation.",
                 lines=2,
             ),
-            gradio.Slider(
-                0, 2, defaults.temperature, step=0.05, label="Temperature", info=fields["temperature"].description
-            ),
-            gradio.Slider(0, 1, defaults.top_p, step=0.01, label="Top p", info=fields["top_p"].description),
-            gradio.Slider(
-                1,
-                2,
-                defaults.repetition_penalty,
-                step=0.01,
-                label="Repetition penalty",
-                info=fields["repetition_penalty"].description,
-            ),
-            gradio.Slider(
-                1,
-                min(chat.engine.context, 4096),
-                min(defaults.max_tokens, chat.engine.context),
-                step=1,
-                label="Longest answer",
-                info=fields["max_tokens"].description,
-            ),
-            gradio.Textbox(value="", label="Seed", info=fields["seed"].description),
+            *sliders,
+            gradio.Textbox(value="", label="Seed", info=Sampling.model_fields["seed"].description),
         ],
         additional_inputs_accordion=gradio.Accordion("Settings", open=False),
         editable=True,
@@ -215,4 +230,21 @@ def build_page(served: Served, access: Access, meter: Meter, life: Life) -> grad
         analytics_enabled=False,
     )
     page.saved_conversations.secret = _browser_secret()
+    (told,) = [block for block in page.blocks.values() if isinstance(block, gradio.Markdown) and block.value == about]
+    as_built = defaults, served.current.engine.context  # not the chat itself, which a swap is to free
+
+    def at_load() -> list[Any]:
+        """Sliders that stand right are left alone: somebody may be moving one already."""
+        chat = served.current
+        same = (chat.sampling, chat.engine.context) == as_built
+        return [_about(chat), *([gradio.skip()] * len(sliders) if same else _settings(chat))]
+
+    with page:
+        page.load(
+            at_load,
+            outputs=[told, *sliders],
+            queue=False,
+            show_progress="hidden",
+            api_visibility="private",
+        )
     return page
