@@ -11,6 +11,7 @@ import httpx
 
 from assistant.sampling import Sampling
 from assistant.template import Template
+from serve.access import Access
 from serve.api import build_app
 from serve.chat import Chat
 from serve.engines.base import PLAIN, Delta, EngineError, Finish, Likelihood, Offer, Wanted
@@ -106,6 +107,6 @@ def scripted() -> Iterator[Endpoint]:
     engine = Script()
     template = Template(make_tokenizer(), bos="<bos>", eos="<eos>")
     chat = Chat(engine, template, name="script-1", sampling=Sampling(), most_turns=MOST_TURNS)
-    app = build_app(Served(chat), key=None, hosts=["127.0.0.1"])
+    app = build_app(Served(chat), access=Access(hosts=["127.0.0.1"]))
     with serving_app(app) as address, httpx.Client(base_url=address, timeout=20) as client:
         yield Endpoint(engine, chat, client)

@@ -31,6 +31,10 @@ HTTP_STATUS = {"validation": 422, "generation": 424, "overloaded": 429, "incompl
 """What TGI's routes answer for each error type, where they do not answer with an event."""
 
 
+Made = tuple[int, torch.Tensor]
+"""A token, and the logprobs (V,) that it was drawn by."""
+
+
 @dataclass(frozen=True)
 class Fault:
     """What goes wrong: an error of this type as an event after some tokens, or with `status` in place of a stream; without
@@ -65,8 +69,8 @@ class StandIn:
         self._model = AutoModelForCausalLM.from_pretrained(self.folder, dtype=torch.float32).eval()
 
     @torch.inference_mode()
-    def tokens(self, prompt: Sequence[int], sampling: Sampling, adapter: str | None) -> Iterator[tuple[int, float]]:
-        """Token ids and log-likelihoods, the stop token included; the penalty counts the prompt too, and spares nothing."""
+    def tokens(self, prompt: Sequence[int], sampling: Sampling, adapter: str | None) -> Iterator[Made]:
+        """Token ids and the logprobs of all tokens, the stop token included; the penalty counts the prompt too, and spares nothing."""
         random = torch.Generator().manual_seed(sampling.seed) if sampling.seed is not None else torch.Generator()
         if sampling.seed is None:
             random.seed()
@@ -75,7 +79,7 @@ class StandIn:
             logits = self._model(input_ids=torch.tensor([ids]), past_key_values=cache, use_cache=True).logits[0, -1]
             logits = logits * (1.01 if adapter == ADAPTER else 1)  # enough to be seen, too little to say other things
             token = next_token(logits, seen, -1, sampling, random)
-            yield token, float(torch.log_softmax(logits, -1)[token])
+            yield token, torch.log_softmax(logits, -1)
             if token == self.stop_id:
                 return
             seen.append(token)
@@ -83,7 +87,7 @@ class StandIn:
 
     async def stream(
         self, prompt: Sequence[int], sampling: Sampling, adapter: str | None
-    ) -> AsyncIterator[tuple[int, float] | Fault]:
+    ) -> AsyncIterator[Made | Fault]:
         """`tokens` until it is over, or a fault comes."""
         self.said = 0
         try:
@@ -143,9 +147,9 @@ def tgi_app(it: StandIn) -> FastAPI:
         sampled = given.get("do_sample", False) or "temperature" in given or "top_p" in given
         return _sampling(asked if sampled else {**asked, "temperature": 0}), None
 
-    def token(id_: int, likelihood: float) -> dict[str, Any]:
+    def token(id_: int, logprobs: torch.Tensor) -> dict[str, Any]:
         text = it.tokenizer.decode([id_], skip_special_tokens=False)
-        return {"id": id_, "text": text, "logprob": likelihood, "special": id_ in it.special}
+        return {"id": id_, "text": text, "logprob": float(logprobs[id_]), "special": id_ in it.special}
 
     def error(kind: str, words: str | None = None) -> dict[str, Any]:
         said = {"validation": "Input validation error", "overloaded": "Model is overloaded"}.get(kind, "Request failed")
@@ -217,6 +221,20 @@ def vllm_app(it: StandIn) -> FastAPI:
         cards = [{"id": name, "owned_by": "vllm", "max_model_len": CONTEXT} for name in ("base", ADAPTER)]
         return {"object": "list", "data": cards}
 
+    def told(body: dict[str, Any], id_: int, logprobs: torch.Tensor) -> dict[str, Any] | None:
+        if body.get("logprobs") is None:
+            return None
+        assert body["return_tokens_as_token_ids"]
+        top = {f"token_id:{id_}": float(logprobs[id_])}
+        for value, other in zip(*logprobs.topk(body["logprobs"]), strict=True):
+            top[f"token_id:{int(other)}"] = float(value)
+        return {
+            "tokens": [f"token_id:{id_}"],
+            "token_logprobs": [float(logprobs[id_])],
+            "top_logprobs": [top],
+            "text_offset": [0],
+        }
+
     async def events(body: dict[str, Any], sampling: Sampling) -> AsyncIterator[str]:
         def event(choices: list[dict[str, Any]], **more: Any) -> str:
             return f"data: {json.dumps({'id': 'cmpl-1', 'object': 'text_completion', 'choices': choices, **more})}\n\n"
@@ -234,7 +252,7 @@ def vllm_app(it: StandIn) -> FastAPI:
             text = "" if whole.endswith("\ufffd") and not over else whole[len(shown) :]
             shown += text
             reason = ("stop" if made[0] in body["stop_token_ids"] else "length") if over else None
-            yield event([{"index": 0, "text": text, "finish_reason": reason}])
+            yield event([{"index": 0, "text": text, "logprobs": told(body, *made), "finish_reason": reason}])
         usage = {"prompt_tokens": len(body["prompt"]), "completion_tokens": len(ids)}
         yield event(
             [], usage={**usage, "total_tokens": sum(usage.values()), "prompt_tokens_details": {"cached_tokens": 3}}

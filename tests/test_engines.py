@@ -3,29 +3,33 @@ others; and turns that are refused before any engine."""
 
 import asyncio
 import json
+import re
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
-from itertools import count, pairwise
+from itertools import count, pairwise, takewhile
 from pathlib import Path
 from typing import cast
 
 import httpx
 import pytest
+import torch
+from transformers import AutoModelForCausalLM
 
 from assistant.base_model import Base, resolve
 from assistant.dialogue import Message
 from assistant.gguf_write import write_gguf
 from assistant.sampling import Sampling
 from assistant.template import Template
-from serve.chat import Busy, Chat, Refused
-from serve.engines.base import Delta, Engine, Finish
+from serve.chat import Busy, Chat, Refused, Told
+from serve.engines.base import ANY_OBJECT, Delta, Engine, Finish, Wanted
 from serve.engines.llama_cpp import LlamaCpp, _events
 from serve.engines.openai_completions import OpenAICompletions
 from serve.engines.pytorch import PyTorch
 from serve.engines.remote import Remote
 from serve.engines.tgi import Tgi
+from serve.schema import bounded
 from tests.conftest import Command, short_dev
 from tests.real_servers import llama_server, transformers_serve
 from tests.server import wait_until
@@ -41,6 +45,8 @@ class Bench:
 
     chat: Chat
     runner: asyncio.Runner
+    model: torch.nn.Module
+    """The model that the engine runs, whole."""
     standin: StandIn | None = None
     url: str | None = None
 
@@ -52,6 +58,17 @@ class Bench:
             async with asyncio.timeout(120):
                 found = [piece async for piece in turn.text]
             return found, turn.finish_reason, turn.usage.completion_tokens
+
+        return self.runner.run(collect())
+
+    def told(self, wanted: Wanted, **settings: object) -> tuple[str, list[Told], str | None]:
+        """An answer, the likelihoods of its tokens, and its finish reason."""
+
+        async def collect() -> tuple[str, list[Told], str | None]:
+            sampling = Sampling.model_validate({"max_tokens": 40, "temperature": 2, **settings})
+            turn = self.chat.turns(HELLO, [sampling], wanted)[0]
+            async with asyncio.timeout(120):
+                return "".join([piece async for piece in turn.text]), turn.told, turn.finish_reason
 
         return self.runner.run(collect())
 
@@ -91,7 +108,9 @@ def bench(
         gguf = tmp_path_factory.mktemp("gguf") / "tiny.gguf"
         engine, standin, url = _engine(request.param, tiny_llama, gguf, template, stack)
         runner = stack.enter_context(asyncio.Runner())
-        yield Bench(Chat(engine, template, name="tiny", sampling=Sampling(), most_turns=2), runner, standin, url)
+        model = AutoModelForCausalLM.from_pretrained(tiny_llama).eval()
+        chat = Chat(engine, template, name="tiny", sampling=Sampling(), most_turns=2)
+        yield Bench(chat, runner, model, standin, url)
         runner.run(engine.close())
 
 
@@ -167,6 +186,84 @@ def test_truth_8_an_abandoned_stream_stops_its_work_and_frees_the_engine(bench: 
         wait_until(lambda: not httpx.get(slots).json()[0]["is_processing"], "the slot is free")
     assert bench.pieces(max_tokens=3, temperature=0)[1] == "length"
     assert len(bench.chat._turns) == 0
+
+
+WIDE = {"temperature": 2, "top_p": 1, "repetition_penalty": 2, "max_tokens": 30}
+NARROW = {"temperature": 0.5, "top_p": 0.5, "repetition_penalty": 1.5, "max_tokens": 30}
+
+
+@pytest.mark.parametrize("settings", [WIDE, NARROW], ids=["wide", "narrow"])
+def test_likelihoods_are_the_models_own_whatever_the_settings(bench: Bench, settings: dict[str, float]) -> None:
+    if "logprobs" not in bench.chat.engine.offers:
+        return
+    template = bench.chat.template
+    prompt = template.prompt(HELLO)
+    compared = 0
+    for seed in range(3):
+        text, told, _ = bench.told(Wanted(likelihoods=3), seed=seed, **settings)
+        likelihoods = [one.likelihood for one in told]
+        said = b"".join(one.octets or template.octets(one.token) or b"" for one in likelihoods)
+        # llama.cpp tells of no character that is never completed, and of the others by their last token.
+        assert text.removeprefix(said.decode(errors="replace")) in ("", "\ufffd")
+        assert [one.start for one in told] == sorted(one.start for one in told)
+        own = list(takewhile(lambda one: one.octets in (None, template.octets(one.token)), likelihoods))
+        ids = [*prompt, *(one.token for one in own)]
+        with torch.inference_mode():
+            logprobs = torch.log_softmax(bench.model(torch.tensor([ids])).logits[0].float(), -1)
+        for place, one in enumerate(own, start=len(prompt) - 1):
+            assert one.logprob == pytest.approx(float(logprobs[place, one.token]), abs=0.02)
+            best = logprobs[place].topk(3).values.tolist()
+            assert [value for _, value in one.likeliest] == pytest.approx(best, abs=0.02)
+            for token, value in one.likeliest:
+                assert value == pytest.approx(float(logprobs[place, token]), abs=0.02)
+        compared += len(own)
+    assert compared > 6
+
+
+SCHEMA = bounded(
+    {
+        "type": "object",
+        "properties": {
+            "kind": {"enum": ["a", "b", 1, None]},
+            "when": {"type": "string", "format": "date"},
+            "word": {"type": "string", "minLength": 1, "maxLength": 3},
+            "count": {"type": "integer", "minimum": -5, "exclusiveMaximum": 20},
+            "flags": {"type": "array", "items": {"type": ["boolean", "null"]}, "minItems": 1, "maxItems": 3},
+        },
+        "required": ["kind", "when", "word", "count", "flags"],
+    }
+)
+
+
+def test_json_fits_its_schema_and_stops_by_itself(bench: Bench) -> None:
+    if "json_schema" not in bench.chat.engine.offers or bench.standin:
+        return
+    for seed in range(3):
+        text, _, reason = bench.told(Wanted(schema=SCHEMA), seed=seed, max_tokens=90)
+        assert reason == "stop", text
+        found = json.loads(text)
+        assert list(found) == SCHEMA["required"]
+        assert found["kind"] in ("a", "b", 1, None)
+        assert re.fullmatch(r"\d{4}-\d\d-\d\d", found["when"])
+        assert 1 <= len(found["word"]) <= 3
+        assert found["count"] in range(-5, 20)
+        assert 1 <= len(found["flags"]) <= 3 and set(found["flags"]) <= {True, False, None}
+
+
+def test_any_json_object_is_one(bench: Bench) -> None:
+    if "json_object" not in bench.chat.engine.offers or bench.standin:
+        return
+    text, _, reason = bench.told(Wanted(schema=ANY_OBJECT), seed=1, max_tokens=90)
+    assert text.startswith("{")
+    if reason == "stop":
+        assert isinstance(json.loads(text), dict)
+
+
+def test_what_an_engine_does_not_offer_is_refused_before_it_is_asked(bench: Bench) -> None:
+    for wanted in (Wanted(likelihoods=0), Wanted(schema=SCHEMA), Wanted(schema=ANY_OBJECT)):
+        if wanted.offers[0] not in bench.chat.engine.offers:
+            with pytest.raises(Refused, match=re.escape(bench.chat.engine.name)):
+                bench.chat.turns(HELLO, [Sampling()], wanted)
 
 
 def test_truth_10_typed_control_tokens_end_no_turn_or_are_refused(bench: Bench) -> None:

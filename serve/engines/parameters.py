@@ -38,6 +38,9 @@ OFFERS: dict[Column, dict[Offer, str]] = {
 TGI tells likelihoods after temperature, penalty and nucleus, not the model's own, and makes no object without `properties`.
 """
 
+ON_ONE_LINE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+"""Without this, llama.cpp's grammar (llguidance) lets a small model go on with blanks and line ends for ever."""
+
 PENALTY_WINDOW = 256
 """How many last tokens llama.cpp's repetition penalty looks at; it counts prompt tokens too."""
 
@@ -68,7 +71,7 @@ def llama_cpp(sampling: Sampling, wanted: Wanted = PLAIN, column: Column = "llam
     if wanted.likelihoods is not None:
         fields["n_probs"] = max(wanted.likelihoods, 1)  # 0 would be none, the drawn token's neither
     if wanted.schema is not None:
-        fields["json_schema"] = wanted.schema
+        fields["json_schema"] = {**wanted.schema, "x-guidance": ON_ONE_LINE}
     return {
         **fields,
         "seed": int.from_bytes(os.urandom(4), "little") % (2**32 - 1),

@@ -35,9 +35,8 @@ def next_token(
     if sampling.repetition_penalty != 1:
         used = torch.tensor(sorted(set(generated) - {stop_id}), dtype=torch.int64, device=scores.device)
         values = scores[used]
-        scores[used] = torch.where(
-            values > 0, values / sampling.repetition_penalty, values * sampling.repetition_penalty
-        )
+        penalised = torch.where(values > 0, values / sampling.repetition_penalty, values * sampling.repetition_penalty)
+        scores = scores.index_put((used,), penalised)  # `logits` stay as they are
     if sampling.temperature == 0:
         return int(scores.argmax())
     probabilities = torch.softmax(scores / sampling.temperature, dim=-1)
