@@ -38,8 +38,11 @@ class Running:
 
 
 @contextmanager
-def running(home: Path, *options: str, key: str | None = None, within: float = 180) -> Iterator[Running]:
-    """Start the server and wait until it is ready; at the end it is killed if it still lives."""
+def running(
+    home: Path, *options: str, key: str | None = None, within: float = 180, temporary: Path | None = None
+) -> Iterator[Running]:
+    """Start the server and wait until it is ready; at the end it is killed if it still lives. Without a `temporary` folder it
+    gets a new one, with a short name because a socket's path is bounded."""
     port = free_port()
     environment = {**os.environ, "THOUSAND_HOME": str(home)}
     environment.pop("OMP_NUM_THREADS", None)
@@ -47,8 +50,9 @@ def running(home: Path, *options: str, key: str | None = None, within: float = 1
         environment["THOUSAND_API_KEY"] = key
     command = [sys.executable, "-m", "assistant", "serve", "--port", str(port), *options]
     address = f"http://127.0.0.1:{port}"
-    with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryDirectory(prefix="t") as temporary:
-        environment["TMPDIR"] = temporary
+    with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryDirectory(prefix="t") as own:
+        temporary = Path(own) if temporary is None else temporary
+        environment["TMPDIR"] = str(temporary)
         process = subprocess.Popen(command, env=environment, stdout=said, stderr=subprocess.STDOUT, text=True)
 
         def words() -> str:
@@ -57,7 +61,7 @@ def running(home: Path, *options: str, key: str | None = None, within: float = 1
 
         try:
             _wait_until_ready(address, process, within, words)
-            yield Running(process, address, words, Path(temporary))
+            yield Running(process, address, words, temporary)
         finally:
             process.kill()
             process.wait()

@@ -27,11 +27,10 @@ LLAMA = ("--engine", "llama.cpp", "--context", "256", "--no-page")
 TRANSFORMERS = ("--engine", "transformers", "--context", "256", "--no-page")
 
 
-@pytest.fixture(autouse=True)
-def engines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+@pytest.fixture
+def engines() -> Iterator[Path]:
     """The folder in which the servers of a test have the folders of their engines."""
     with tempfile.TemporaryDirectory(prefix="t-", dir="/tmp") as folder:  # a socket's path is bounded
-        monkeypatch.setenv("TMPDIR", folder)
         yield Path(folder)
 
 
@@ -120,7 +119,7 @@ def open_engines(engines: Path) -> int:
 def test_no_request_fails_while_releases_are_promoted_and_rolled_back(
     home: Path, registry: Path, engines: Path, options: tuple[str, ...]
 ) -> None:
-    with running(home, *options) as server:
+    with running(home, *options, temporary=engines) as server:
         crowd = Crowd(server.address)
         threads = [threading.Thread(target=crowd.work, args=(number,)) for number in range(4)]
         for thread in threads:
@@ -184,13 +183,13 @@ def test_a_damaged_release_is_told_until_it_is_mended_and_requests_may_name_any(
 def test_a_server_killed_while_it_swaps_starts_with_the_new_release_and_leaves_no_folder_behind(
     home: Path, registry: Path, engines: Path
 ) -> None:
-    with running(home, *LLAMA) as server:
+    with running(home, *LLAMA, temporary=engines) as server:
         release.promote("second")
         wait_until(lambda: "GGUF file of second" in server.words(), "it is being loaded")
         server.process.kill()
         server.process.wait()
     assert open_engines(engines) >= 1
-    with running(home, *LLAMA) as server:
+    with running(home, *LLAMA, temporary=engines) as server:
         assert ready(server) == {"status": "ready", "release": "second"}
         assert said(server, "thousand").json()["model"] == "second"
         assert len(list(engines.glob("thousand-*"))) == 1

@@ -22,6 +22,7 @@ from assistant.errors import ThousandError
 from assistant.release import Release
 from assistant.sampling import Sampling
 from assistant.template import Template
+from serve.access import Access
 from serve.api import build_app
 from serve.chat import Chat
 from serve.engines.base import Delta, Finish
@@ -161,7 +162,7 @@ def staged(opener: Callable[[Opening], Opener | None] = lambda opening: opening)
     opening = Opening()
     served = Served(opening("first"), opener(opening))
     seen = release.registry_stamp()
-    app = build_app(served, key=None, hosts=["127.0.0.1"], background=partial(follow, served, seen))
+    app = build_app(served, access=Access(hosts=["127.0.0.1"]), background=partial(follow, served, seen))
     limits = httpx.Limits(max_connections=None)
     with serving_app(app) as address, httpx.Client(base_url=address, timeout=20, limits=limits) as client:
         yield Stage(opening, served, client)
