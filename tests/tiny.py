@@ -4,9 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from transformers import Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM
 
 TEXT = [
     "Why is the sky blue? Because air scatters short waves more than long ones.",
@@ -100,6 +98,9 @@ def save_tokenizer(
 
 def make_tiny_base(folder: Path) -> Path:
     """A model folder that plain transformers loads, with sliding-window and full attention layers as in Gemma 3."""
+    import torch
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
     tokenizer = make_tokenizer()
     save_tokenizer(folder, tokenizer)
     torch.manual_seed(0)
@@ -127,6 +128,9 @@ END_OF_TEXT = "<|endoftext|>"
 
 def make_tiny_llama(folder: Path, markers: Sequence[str] = CHATML_MARKERS) -> Path:
     """A tiny Llama with SmolLM2's tokenizer: byte-level BPE, ChatML's markers reserved, one token both BOS and EOS."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
     tokenizer = make_byte_level_tokenizer([END_OF_TEXT, *markers])
     save_tokenizer(folder, tokenizer, bos=END_OF_TEXT, eos=END_OF_TEXT, pad=END_OF_TEXT)
     torch.manual_seed(0)
