@@ -4,6 +4,7 @@ Lines are for a person where standard error is a terminal, and JSON elsewhere. W
 them, so that of an exception its kind and where it was raised are told, and not its message.
 """
 
+import asyncio
 import json
 import logging
 import sys
@@ -37,6 +38,12 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
     return fields
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """All but uvicorn's reports of requests that are cut when the server ends; their own lines say so."""
+    was_cut = record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError)
+    return not (was_cut or record.msg.startswith("Cancel %s running task"))
+
+
 class JsonLines(logging.Formatter):
     """One JSON object a line."""
 
@@ -64,6 +71,7 @@ class TextLines(logging.Formatter):
 def log_to(stream: TextIO = sys.stderr) -> None:
     """Send this process's log there: our own lines, and warnings and errors of the libraries."""
     handler = logging.StreamHandler(stream)
+    handler.addFilter(_is_news)
     handler.setFormatter(TextLines() if stream.isatty() else JsonLines())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("thousand").setLevel(logging.INFO)

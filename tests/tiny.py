@@ -5,10 +5,7 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-from peft import LoraConfig, get_peft_model
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from transformers import AutoModelForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM
 
 from assistant import release
 from assistant.base_model import resolve
@@ -108,6 +105,9 @@ def save_tokenizer(
 
 def make_tiny_base(folder: Path) -> Path:
     """A model folder that plain transformers loads, with sliding-window and full attention layers as in Gemma 3."""
+    import torch
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
     tokenizer = make_tokenizer()
     save_tokenizer(folder, tokenizer)
     torch.manual_seed(0)
@@ -135,6 +135,9 @@ END_OF_TEXT = "<|endoftext|>"
 
 def make_tiny_llama(folder: Path, markers: Sequence[str] = CHATML_MARKERS) -> Path:
     """A tiny Llama with SmolLM2's tokenizer: byte-level BPE, ChatML's markers reserved, one token both BOS and EOS."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
     tokenizer = make_byte_level_tokenizer([END_OF_TEXT, *markers])
     save_tokenizer(folder, tokenizer, bos=END_OF_TEXT, eos=END_OF_TEXT, pad=END_OF_TEXT)
     torch.manual_seed(0)
@@ -157,6 +160,10 @@ def make_tiny_llama(folder: Path, markers: Sequence[str] = CHATML_MARKERS) -> Pa
 def make_tiny_release(releases: Path, base: Path, name: str, sampling: Sampling) -> None:
     """A release of a tiny base that took no training: an adapter of random weights, other ones for each name."""
     place = releases / name
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
     torch.manual_seed(zlib.crc32(name.encode()))
     layers = ["q_proj", "v_proj", "gate_proj", "down_proj"]
     lora = LoraConfig(r=4, lora_alpha=16, target_modules=layers, init_lora_weights=False, task_type="CAUSAL_LM")
