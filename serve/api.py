@@ -94,18 +94,20 @@ def routes(served: Served, access: Access) -> APIRouter:
         with _told():
             async with served.chat(body.model) as chat:
                 messages = [message.message() for message in body.messages]
+                with_usage = body.with_usage
                 turns = chat.turns(messages, body.samplings(chat.sampling), body.wanted)
-        shape = ChatShape(chat.template, logprobs=bool(body.logprobs))
-        return await answer(request, Reply(chat, turns, shape), stream=bool(body.stream), with_usage=body.with_usage)
+        reply = Reply(chat, turns, ChatShape(chat.template, logprobs=bool(body.logprobs)))
+        return await answer(request, reply, stream=bool(body.stream), with_usage=with_usage)
 
     @router.post("/completions", response_model=Completion, responses=asked)
     async def completions(body: CompletionRequest, request: Request) -> Response:
         """How a text goes on, without any conversation."""
         with _told():
             async with served.chat(body.model) as chat:
-                turns = chat.continuations(body.prompts, body.samplings(chat.sampling), body.wanted)
-        reply = Reply(chat, turns, TextShape(chat.template), prompts=len(body.prompts))
-        return await answer(request, reply, stream=bool(body.stream), with_usage=body.with_usage)
+                with_usage, prompts = body.with_usage, body.prompts
+                turns = chat.continuations(prompts, body.samplings(chat.sampling), body.wanted)
+        reply = Reply(chat, turns, TextShape(chat.template), prompts=len(prompts))
+        return await answer(request, reply, stream=bool(body.stream), with_usage=with_usage)
 
     _answer_every_method(router, router.prefix)
 

@@ -13,7 +13,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from weakref import WeakSet
 
-from assistant.dialogue import Message, turn_order_problem
+from assistant.dialogue import Message, is_text, turn_order_problem
 from assistant.errors import ThousandError
 from assistant.release import Release
 from assistant.sampling import Sampling
@@ -152,7 +152,9 @@ class Chat:
         return ids
 
     def _check_text(self, contents: Sequence[str], field: str) -> None:
-        """Refuse text that is not worth counting its tokens, and control tokens where the engine would read them."""
+        """Refuse what is no text, or not worth counting its tokens, and control tokens where the engine would read them."""
+        if not all(map(is_text, contents)):
+            raise Refused(f"{field}: holds half a surrogate pair, which is not text", parameter=field)
         characters = sum(map(len, contents))
         if characters > self.engine.context * MOST_CHARACTERS_A_TOKEN:
             raise Refused(

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import Discriminator, Field, Tag, ValidationError, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationError, WithJsonSchema, field_validator, model_validator
 
-from assistant.dialogue import Message, is_text
+from assistant.dialogue import Message
 from assistant.sampling import MOST_STOPS, MaxTokens, RepetitionPenalty, Sampling, Seed, Stop, Temperature, TopP
 from serve.body import WHOLE, Only, Part
+from serve.chat import Refused
 from serve.engines.base import ANY_OBJECT, Wanted
 from serve.schema import bounded
 
@@ -25,6 +26,11 @@ ONLY_TEXT = "this model reads and writes text only"
 def _text_or_list(value: Any) -> str:
     """Which branch of a union a value is for; the `~` keeps its name out of what clients are told."""
     return "~list" if isinstance(value, list) else "~text"
+
+
+SAYS_SOMETHING = {"type": "string", "pattern": r"[^\s\x1c-\x1f\x85]"}
+"""A text that is not blank."""
+Likeliest = Annotated[int, Field(ge=0, le=MOST_LIKELIEST), WHOLE]
 
 
 class StreamOptions(Part):
@@ -53,7 +59,12 @@ class WireMessage(Part):
 
     role: Literal["system", "developer", "user", "assistant"]
     content: Annotated[
-        Annotated[str, Tag("~text")] | Annotated[list[TextPart], Tag("~list"), Field(max_length=100)],
+        Annotated[str, Tag("~text"), WithJsonSchema(SAYS_SOMETHING)]
+        | Annotated[
+            list[TextPart],
+            Tag("~list"),
+            Field(max_length=100, json_schema_extra={"contains": {"properties": {"text": SAYS_SOMETHING}}}),
+        ],
         Discriminator(_text_or_list),
     ]
     name: str | None = None
@@ -90,11 +101,6 @@ class JsonSchema(Part):
     description: str | None = None
     strict: bool | None = None
 
-    @field_validator("schema_")
-    @classmethod
-    def _bounded(cls, schema: dict[str, Any]) -> dict[str, Any]:
-        return bounded(schema)
-
 
 class ResponseFormat(Part):
     """Text, any JSON object, or JSON that fits a schema."""
@@ -102,15 +108,27 @@ class ResponseFormat(Part):
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
 
-    @model_validator(mode="after")
-    def _schema_with_its_type(self) -> "ResponseFormat":
+    def kept_to(self) -> Mapping[str, Any] | None:
+        """What an engine is to keep to, None for text. Raises Refused."""
         if (self.type == "json_schema") != (self.json_schema is not None):
-            raise ValueError('json_schema goes with "type": "json_schema", and with nothing else')
-        return self
+            raise Refused(
+                'response_format: json_schema goes with "type": "json_schema", and with nothing else',
+                parameter="response_format",
+            )
+        if self.json_schema is None:
+            return ANY_OBJECT if self.type == "json_object" else None
+        try:
+            return bounded(self.json_schema.schema_)
+        except ValueError as error:
+            place = "response_format.json_schema.schema"
+            raise Refused(f"{place}: {error}", parameter=place) from None
 
 
 class Request(Part):
-    """What a chat and a completion have in common. Every field is honoured or refused by name."""
+    """What a chat and a completion have in common. Every field is honoured or refused by name.
+
+    What one field says of another is checked by what is read from them, and Refused.
+    """
 
     model: str
     stream: bool | None = None
@@ -127,7 +145,7 @@ class Request(Part):
         | None
     ) = None
     seed: Annotated[Seed, WHOLE] | None = None
-    n: Annotated[int, WHOLE, Field(ge=1, le=MOST_CHOICES)] | None = None
+    n: Annotated[int, Field(ge=1, le=MOST_CHOICES), WHOLE] | None = None
     presence_penalty: Annotated[Any, Only(0, why="only 0 is supported; use repetition_penalty")] = None
     frequency_penalty: Annotated[Any, Only(0, why="only 0 is supported; use repetition_penalty")] = None
     logit_bias: Annotated[Any, Only({}, why="is not supported")] = None
@@ -139,25 +157,25 @@ class Request(Part):
     prompt_cache_key: Any = Field(None, description=NO_EFFECT)
     prompt_cache_retention: Any = Field(None, description=NO_EFFECT)
 
-    @model_validator(mode="after")
-    def _options_of_a_stream(self) -> "Request":
-        if self.stream_options is not None and not self.stream:
-            raise ValueError("stream_options: is only allowed with stream")
-        return self
-
     @property
     def with_usage(self) -> bool:
-        """Whether a stream ends with the token counts."""
+        """Whether a stream ends with the token counts. Raises Refused."""
+        if self.stream_options is not None and not self.stream:
+            raise Refused("stream_options: is only allowed with stream", parameter="stream_options")
         return self.stream_options is not None and bool(self.stream_options.include_usage)
 
+    def limit(self) -> int | None:
+        """The longest answer that was asked for, in tokens. Raises Refused."""
+        return self.max_tokens
+
     def samplings(self, defaults: Sampling) -> list[Sampling]:
-        """The settings of each of the `n` answers: the request's over the release's."""
+        """The settings of each of the `n` answers: the request's over the release's. Raises Refused."""
         stop = (self.stop,) if isinstance(self.stop, str) else None if self.stop is None else tuple(self.stop)
         asked = {
             "temperature": self.temperature,
             "top_p": self.top_p,
             "repetition_penalty": self.repetition_penalty,
-            "max_tokens": self.max_tokens,
+            "max_tokens": self.limit(),
             "stop": stop,
             "seed": self.seed,
         }
@@ -171,7 +189,7 @@ class ChatRequest(Request):
     messages: list[WireMessage] = Field(min_length=1, max_length=500)
     max_completion_tokens: Annotated[MaxTokens, WHOLE] | None = None
     logprobs: bool | None = None
-    top_logprobs: Annotated[int, WHOLE, Field(ge=0, le=MOST_LIKELIEST)] | None = None
+    top_logprobs: Likeliest | None = None
     response_format: ResponseFormat | None = None
     tools: Annotated[Any, Only([], why=NO_TOOLS)] = None
     tool_choice: Annotated[Any, Only("none", "auto", why=NO_TOOLS)] = None
@@ -180,24 +198,21 @@ class ChatRequest(Request):
     function_call: Annotated[Any, Only("none", "auto", why=NO_TOOLS)] = None
     modalities: Annotated[Any, Only(["text"], why=ONLY_TEXT)] = None
 
-    @model_validator(mode="after")
-    def _what_goes_together(self) -> "ChatRequest":
-        if self.top_logprobs is not None and not self.logprobs:
-            raise ValueError("top_logprobs: is only allowed with logprobs")
+    def limit(self) -> int | None:
+        """See Request."""
         limits = {self.max_tokens, self.max_completion_tokens} - {None}
         if len(limits) > 1:
-            raise ValueError("max_tokens: is not the same as max_completion_tokens; give one of them")
-        if self.max_tokens is None:
-            self.max_tokens = self.max_completion_tokens
-        return self
+            raise Refused(
+                "max_tokens: is not the same as max_completion_tokens; give one of them", parameter="max_tokens"
+            )
+        return next(iter(limits), None)
 
     @property
     def wanted(self) -> Wanted:
-        """What is wanted beside text."""
-        shape = self.response_format
-        schema: Mapping[str, Any] | None = None
-        if shape is not None and shape.type != "text":
-            schema = shape.json_schema.schema_ if shape.json_schema is not None else ANY_OBJECT
+        """What is wanted beside text. Raises Refused."""
+        if self.top_logprobs is not None and not self.logprobs:
+            raise Refused("top_logprobs: is only allowed with logprobs", parameter="top_logprobs")
+        schema = self.response_format.kept_to() if self.response_format is not None else None
         return Wanted((self.top_logprobs or 0) if self.logprobs else None, schema)
 
 
@@ -209,7 +224,7 @@ def _kind_of_prompt(value: Any) -> str:
     return "~texts" if isinstance(first, str) else "~lists" if isinstance(first, list) else "~ids"
 
 
-TokenIds = Annotated[list[int], Field(min_length=1)]
+TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 
 
 class CompletionRequest(Request):
@@ -217,32 +232,32 @@ class CompletionRequest(Request):
 
     prompt: Annotated[
         Annotated[str, Tag("~text")]
-        | Annotated[list[str], Tag("~texts"), Field(max_length=MOST_CHOICES)]
+        | Annotated[list[str], Tag("~texts"), Field(min_length=1, max_length=MOST_CHOICES)]
         | Annotated[TokenIds, Tag("~ids")]
-        | Annotated[list[TokenIds], Tag("~lists"), Field(max_length=MOST_CHOICES)],
+        | Annotated[list[TokenIds], Tag("~lists"), Field(min_length=1, max_length=MOST_CHOICES)],
         Discriminator(_kind_of_prompt),
     ]
-    logprobs: Annotated[int, WHOLE, Field(ge=0, le=MOST_LIKELIEST)] | None = None
+    logprobs: Likeliest | None = None
     best_of: Annotated[Any, Only(1, why="only 1 is supported; use n")] = None
     echo: Annotated[Any, Only(False, why="the prompt is not said again")] = None
     suffix: Annotated[Any, Only("", why="this model does not fill in the middle of a text")] = None
 
-    @model_validator(mode="after")
-    def _bounds(self) -> "CompletionRequest":
-        choices = len(self.prompts) * (self.n or 1)
-        if choices > MOST_CHOICES:
-            raise ValueError(f"n: {choices} answers are asked for, n for each prompt; {MOST_CHOICES} are given at once")
-        if not all(is_text(prompt) for prompt in self.prompts if isinstance(prompt, str)):
-            raise ValueError("prompt: holds half a surrogate pair, which is not text")
-        if self.max_tokens is None:
-            self.max_tokens = COMPLETION_TOKENS
-        return self
+    def limit(self) -> int:
+        """See Request."""
+        return COMPLETION_TOKENS if self.max_tokens is None else self.max_tokens
 
     @property
     def prompts(self) -> list[str | list[int]]:
-        """The prompts, each a text or token ids."""
+        """The prompts, each a text or token ids. Raises Refused for more answers than are given at once."""
         several = isinstance(self.prompt, list) and not isinstance(self.prompt[0], int)
-        return cast("list[str | list[int]]", self.prompt if several else [self.prompt])
+        prompts = cast("list[str | list[int]]", self.prompt if several else [self.prompt])
+        choices = len(prompts) * (self.n or 1)
+        if choices > MOST_CHOICES:
+            raise Refused(
+                f"n: {choices} answers are asked for, n for each prompt; {MOST_CHOICES} are given at once",
+                parameter="n",
+            )
+        return prompts
 
     @property
     def wanted(self) -> Wanted:
