@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 if TYPE_CHECKING:
     from serve.served import Served
 
-disable_created_metrics()  # else each number comes with the time of its first count, twice as many series
+disable_created_metrics()  # type: ignore[no-untyped-call]  # else each number comes with the time of its first count, twice as many series
 
 FIRST_TOKEN = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 NEXT_TOKEN = (0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1)
