@@ -10,8 +10,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 class Connection(H11Protocol):
     """uvicorn's protocol with timers."""
 
-    HEAD_SECONDS = 20.0
-    """For the head of a request to come whole, after the connection or after the last answer."""
+    REQUEST_SECONDS = 30.0
+    """For a request to come whole, after the connection or after the last answer. (The gate tells a slow body before.)"""
     STALLED_SECONDS = 30.0
     """For a reader to take what waits for it (64 KiB here, beside what the kernel holds). When it does not, it is cut, which
     frees the place of its answer."""
@@ -19,25 +19,27 @@ class Connection(H11Protocol):
     """Connections at a time. Beyond it the one that has waited longest for a request to come makes room."""
 
     waits_since: float | None = None
-    _head_timer: asyncio.TimerHandle | None = None
+    _request_timer: asyncio.TimerHandle | None = None
     _stalled_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._wait_for_head()
+        self._wait_for_request()
         if len(self.connections) > self.MOST:
-            waiting = [(c.waits_since, c) for c in self.connections if isinstance(c, Connection) and c.waits_since]
-            min(waiting, key=lambda pair: pair[0])[1].cut()  # there is one: this connection itself
+            since = {
+                c: c.waits_since for c in self.connections if isinstance(c, Connection) and c.waits_since is not None
+            }
+            min(since, key=since.__getitem__).cut()  # there is one: this connection itself
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self._answers():
+        if self._answers() and not self.cycle.more_body:
             self._stop_waiting()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if not self._answers():
-            self._wait_for_head()
+            self._wait_for_request()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -59,16 +61,16 @@ class Connection(H11Protocol):
     def _answers(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
-    def _wait_for_head(self) -> None:
+    def _wait_for_request(self) -> None:
         self._stop_waiting()
         self.waits_since = time.monotonic()
-        self._head_timer = self.loop.call_later(self.HEAD_SECONDS, self.cut)
+        self._request_timer = self.loop.call_later(self.REQUEST_SECONDS, self.cut)
 
     def _stop_waiting(self) -> None:
         self.waits_since = None
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+        if self._request_timer is not None:
+            self._request_timer.cancel()
+            self._request_timer = None
 
     def _stop_stalled_timer(self) -> None:
         if self._stalled_timer is not None:

@@ -13,7 +13,7 @@ from serve.errors import ApiError
 from serve.life import Life
 
 MAX_BODY_BYTES = 2_000_000
-BODY_SECONDS = 30.0
+BODY_SECONDS = 20.0
 """For a body to come whole."""
 
 CLOSE = {"Connection": "close"}

@@ -149,7 +149,7 @@ def test_a_body_that_comes_by_drops_is_not_waited_for(told: Told, monkeypatch: p
 
 
 class Hasty(Connection):
-    HEAD_SECONDS = 0.3
+    REQUEST_SECONDS = 0.3
     STALLED_SECONDS = 0.3
     MOST = 4
 
@@ -167,7 +167,8 @@ def test_a_connection_kept_alive_that_drips_is_cut(told: Told) -> None:
         assert b'{"status":"ok"}' in everything(connection)
 
 
-def test_idle_connections_make_room_for_new_ones() -> None:
+@pytest.mark.parametrize("begun", [b"", b"GET / HT", post(Content_Length="100") + b"{"])
+def test_connections_that_wait_make_room_for_new_ones(begun: bytes) -> None:
     class Crowded(Connection):
         MOST = 4
 
@@ -177,10 +178,13 @@ def test_idle_connections_make_room_for_new_ones() -> None:
     ):
         lines = response.iter_lines()
         next(lines)
-        with raw(told) as first, raw(told), raw(told), raw(told) as last:
-            assert everything(first) == b"", "the oldest one that waits for nothing is cut"
-            last.sendall(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-            assert last.recv(1000).startswith(b"HTTP/1.1 200")
+        with raw(told) as first, raw(told) as second, raw(told) as third:
+            for slow in (first, second, third):
+                slow.sendall(begun)
+            with raw(told) as last:
+                last.sendall(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+                assert last.recv(1000).startswith(b"HTTP/1.1 200")
+            assert everything(first) == b"", "the one that has waited longest is cut"
         assert any("word" in line for line in lines), "one that is answered is not"
 
 

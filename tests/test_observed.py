@@ -1,8 +1,10 @@
 """What is told of requests: metrics for Prometheus, a line each in the log; never what was said."""
 
 import io
+import itertools
 import json
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -217,3 +219,13 @@ def test_what_nobody_asked_for_is_not_measured_by_name(log: Log) -> None:
             told.client.get(f"/x{number}")
         routes = {name for name in told.metrics() if name.startswith("thousand_requests_total")}
     assert len(routes) == 3
+
+
+def test_a_clock_that_jumps_disturbs_nothing(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    jumps = itertools.cycle([0.0, 4e9, 1.0])
+    with told_app(ToldEngine(end_after=5), requests_per_minute=2) as told:
+        monkeypatch.setattr(time, "time", lambda: next(jumps))
+        statuses = [told.ask().status_code for _ in range(3)]
+        monkeypatch.undo()
+    assert statuses == [200, 200, 429]
+    assert all(0 <= line["seconds"] < 10 for line in log.lines(CHAT))

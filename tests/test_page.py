@@ -11,7 +11,10 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
 from assistant import release
+from serve.keys import Keys
 from tests.server import serving, wait_until
+from tests.test_keys import ALICE, keys_file
+from tests.told import ToldEngine, told_app
 
 CHROMIUM = (
     os.environ.get("CHROMIUM")
@@ -37,11 +40,14 @@ def address(shared_home: Path) -> Iterator[str]:
 
 @contextmanager
 def browsing(address: str) -> Iterator[Page]:
+    """The page in a browser; at the end it has called nothing outside, and nothing that it asked for was missing."""
     assert CHROMIUM, "install Chromium (Debian: apt-get install chromium), or name it in CHROMIUM"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page(viewport={"width": 1200, "height": 850})
         outside: list[str] = []
+        missing: list[str] = []
+        page.on("response", lambda response: missing.append(response.url) if response.status == 404 else None)
         page.on(
             "request",
             lambda request: (
@@ -51,13 +57,14 @@ def browsing(address: str) -> Iterator[Page]:
         page.goto(address)
         yield page
         browser.close()
-    assert outside == [], "the page calls nothing outside"
+    assert outside == []
+    assert missing == []
 
 
 @pytest.fixture
 def page(address: str) -> Iterator[Page]:
-    with browsing(address) as page:
-        yield page
+    with browsing(address) as found:
+        yield found
 
 
 def ask(page: Page, question: str, answers: int) -> str:
@@ -147,3 +154,16 @@ def test_the_page_tells_which_release_answers_and_stands_at_its_defaults_after_a
         expect(page.get_by_text("Release second")).to_be_visible(timeout=20_000)
         page.get_by_role("button", name="Settings").click()
         expect(page.get_by_label("number input for Temperature")).to_have_value("0.3")
+
+
+def test_who_has_a_key_logs_in_with_it(home: Path, tmp_path: Path) -> None:
+    keys = Keys(file=keys_file(tmp_path, f"alice {ALICE}"))
+    with told_app(ToldEngine(end_after=3), page=True, keys=keys) as told, browsing(str(told.client.base_url)) as page:
+        page.locator("input[type=password]").fill("a-wrong-key-of-nobody")
+        page.locator("input").first.fill("me")
+        page.get_by_role("button", name="Login").click()
+        expect(page.get_by_text("Incorrect Credentials")).to_be_visible(timeout=20_000)
+        page.locator("input").first.fill("me")
+        page.locator("input[type=password]").fill(ALICE)
+        page.get_by_role("button", name="Login").click()
+        assert ask(page, "Hello", 1).strip() == "word word word"

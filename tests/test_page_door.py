@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import gradio
 import httpx
 import pytest
 from gradio_client import Client
@@ -10,6 +11,7 @@ from gradio_client.exceptions import AuthenticationError
 
 from serve import rate
 from serve.keys import Keys
+from tests.server import wait_until
 from tests.test_keys import ALICE, BOB, keys_file
 from tests.test_limits import Clock, bearer
 from tests.told import Told, ToldEngine, told_app
@@ -82,7 +84,11 @@ def test_guessing_is_slow_and_locks_nobody_out_of_what_is_open(told: Told) -> No
     assert told.client.get("/v1/models", headers=bearer(ALICE)).status_code == 200
 
 
+ICONS = Path(gradio.__file__).parent / "icons"
 FILES = [
+    f"/gradio_api/file={ICONS}/../../../../../../../../../../etc/passwd",
+    f"/gradio_api/file={ICONS}/%2e%2e/__init__.py",
+    f"/gradio_api/file={ICONS.parent}/__init__.py",
     "/gradio_api/file=/etc/passwd",
     "/gradio_api/file=../../../../etc/passwd",
     "/gradio_api/file=http://127.0.0.1:1/",
@@ -112,6 +118,9 @@ def test_no_file_and_no_address_is_reached_through_the_page(home: Path) -> None:
             response = told.client.send(request)
             assert "root:" not in response.text, path
             assert response.status_code in (403, 404) or path.startswith("/?"), (path, response.status_code)
+        assert told.client.get(f"/gradio_api/file={ICONS / 'plus.svg'}").status_code == 200, (
+            "the page's own pictures are there"
+        )
         for path in ("upload", "component_server", "process_recording", "vibe-edit", "stream/0"):
             response = told.client.post(f"/gradio_api/{path}", files={"files": ("x.txt", b"x" * 1000)})
             assert response.status_code == 404, path
@@ -123,3 +132,14 @@ def test_no_file_and_no_address_is_reached_through_the_page(home: Path) -> None:
         assert page.predict("why", api_name="/chat") == "word "
         text = told.chat.template.tokenizer
         assert not any("root:" in text.decode(prompt) for prompt in told.engine.prompts)
+
+
+def test_a_page_that_is_closed_in_the_middle_of_an_answer_frees_its_place(home: Path) -> None:
+    with told_app(page=True) as told:
+        data = {"data": ["why", "", 0, 1, 1, 500, ""]}
+        event = told.client.post("/gradio_api/call/chat", json=data).json()["event_id"]
+        with told.client.stream("GET", f"/gradio_api/call/chat/{event}") as response:
+            lines = response.iter_lines()
+            assert any("word" in line for line in lines)
+        assert told.engine.closed.acquire(timeout=15)
+        wait_until(lambda: told.life.under_way == 0, "the page's turn is over")

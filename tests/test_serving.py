@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import openai
+import psutil
 import pytest
 from gradio_client import Client
 
@@ -206,9 +207,9 @@ def test_several_streams_run_at_once(client: httpx.Client) -> None:
         ({"temperature": 3}, 400, "temperature", "less than or equal to 2"),
         ({"top_p": -1}, 400, "top_p", "greater than or equal to 0"),
         ({"max_tokens": 0}, 400, "max_tokens", "greater than or equal to 1"),
-        ({"n": 2}, 400, "n", "only 1 is supported"),
+        ({"n": 9}, 400, "n", "less than or equal to 8"),
         ({"stop": [""]}, 400, None, "at least 1 character"),
-        ({"logprobs": True}, 400, "logprobs", "is not a field of this endpoint"),
+        ({"top_logprobs": 2}, 400, "top_logprobs", "logprobs"),
         ({"messages": []}, 400, "messages", "at least 1"),
         ({"messages": [{"role": "robot", "content": "x"}]}, 400, None, "'user'"),
         ({"messages": [{"role": "user", "content": " "}]}, 400, None, "is empty"),
@@ -270,12 +271,37 @@ def test_health_and_ready(client: httpx.Client) -> None:
     assert client.get("/ready").json()["status"] == "ready"
 
 
+def test_the_inner_engine_is_reached_through_its_private_socket_only(client: httpx.Client) -> None:
+    port = client.base_url.port
+    (server,) = [
+        child
+        for child in psutil.Process().children()
+        if any(found.laddr and found.laddr.port == port for found in child.net_connections("tcp"))
+    ]
+    (inner,) = server.children()
+    listening = [
+        found.laddr.port
+        for process in (server, inner)
+        for found in process.net_connections("inet")
+        if found.status == psutil.CONN_LISTEN
+    ]
+    assert listening == [port], "llama.cpp opens no port of its own"
+    (engine,) = {Path(found.laddr) for found in inner.net_connections("unix") if found.laddr.endswith("engine.sock")}
+    assert engine.parent.stat().st_mode & 0o777 == 0o700
+    for path in ("/slots", "/props", "/completion", "/lora-adapters", "/v1/internal", "/infill", "/tokenize"):
+        assert client.get(path).status_code == 404
+        assert client.post(path, json={"prompt": "x"}).status_code in (404, 405)
+
+
 def test_a_key_is_asked_for_by_the_endpoint_and_by_the_page(shared_home: Path) -> None:
-    with serving(shared_home, key="a-long-secret") as address, httpx.Client(base_url=address, timeout=60) as client:
+    with (
+        serving(shared_home, key="a-long-secret-of-ours") as address,
+        httpx.Client(base_url=address, timeout=60) as client,
+    ):
         assert client.get("/v1/models").status_code == 401
         assert client.get("/v1/models").json()["error"]["code"] == "invalid_api_key"
         assert client.get("/v1/models", headers={"authorization": "Bearer wrong"}).status_code == 401
-        assert client.get("/v1/models", headers={"authorization": "Bearer a-long-secret"}).status_code == 200
+        assert client.get("/v1/models", headers={"authorization": "Bearer a-long-secret-of-ours"}).status_code == 200
         assert (
             client.post("/gradio_api/queue/join", json={"data": ["hi"], "fn_index": 0, "session_hash": "x"}).status_code
             == 401

@@ -118,3 +118,16 @@ def test_a_full_disk_under_the_log_stops_no_answer(tmp_path: Path) -> None:
             assert answer.json()["choices"][0]["message"]["content"] == "word word "
         server.popen.terminate()
         assert server.ends() == 0
+
+
+def test_a_killed_server_can_be_started_again_at_once_on_its_port(tmp_path: Path) -> None:
+    with started(tmp_path) as server:
+        port = server.client.base_url.port
+        with server.client.stream("POST", "/v1/chat/completions", json=body(stream=True)) as response:
+            lines = lines_of(response)
+            assert any("word" in line for line in lines)
+            server.popen.kill()
+            with pytest.raises(httpx.TransportError):
+                list(lines)
+    with started(tmp_path, port=port, engine={"end_after": 1}) as server:
+        assert server.client.post("/v1/chat/completions", json=body()).status_code == 200

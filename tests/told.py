@@ -150,7 +150,7 @@ def told_app(
 def main() -> None:
     told = json.loads(sys.argv[1])
     until = Path(told.pop("until")) if "until" in told else None
-    listener = listen("127.0.0.1", 0, Keys())
+    listener = listen("127.0.0.1", told.pop("port", 0), Keys())
     print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
     chat = told_chat(ToldEngine(until=until, **told.pop("engine", {})))
     serve(Served(chat), listener, access_to(listener, Keys()), page=told.pop("page", False), **told)
