@@ -2,9 +2,9 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, FastAPI, Path, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
@@ -31,7 +31,8 @@ def _answers(*statuses: int, streams: bool = False) -> dict[int | str, dict[str,
         status: {"model": ErrorBody, "description": "An error in OpenAI's shape"} for status in statuses
     }
     if streams:
-        found[200] = {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
+        event = {"type": "object", "properties": {"data": {"type": "string"}}, "required": ["data"]}
+        found[200] = {"content": {"text/event-stream": {"schema": event}}}
     return found
 
 
@@ -68,7 +69,7 @@ def routes(served: Served, key: SecretStr | None) -> APIRouter:
         return {"object": "list", "data": [await card(name) for name in served.names()]}
 
     @router.get("/models/{name}", responses=_answers(401, 404))
-    async def model(name: str) -> ModelCard:
+    async def model(name: Annotated[str, Path(examples=["thousand"])]) -> ModelCard:
         """One of them."""
         return await card(name)
 
