@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Path, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
@@ -36,7 +36,8 @@ def _answers(*statuses: int, streams: bool = False) -> dict[int | str, dict[str,
         status: {"model": ErrorBody, "description": "An error in OpenAI's shape"} for status in statuses
     }
     if streams:
-        found[200] = {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
+        event = {"type": "object", "properties": {"data": {"type": "string"}}, "required": ["data"]}
+        found[200] = {"content": {"text/event-stream": {"schema": event}}}
     return found
 
 
@@ -81,7 +82,7 @@ def routes(served: Served, access: Access) -> APIRouter:
         return {"object": "list", "data": list((await cards()).values())}
 
     @router.get("/models/{name}", responses=_answers(401, 404))
-    async def model(name: str) -> ModelCard:
+    async def model(name: Annotated[str, Path(examples=["thousand"])]) -> ModelCard:
         """One of them."""
         found = await cards()
         if name not in found:

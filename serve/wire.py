@@ -165,11 +165,11 @@ class Request(Part):
         return self.stream_options is not None and bool(self.stream_options.include_usage)
 
     def limit(self) -> int | None:
-        """The longest answer that was asked for, in tokens. Raises Refused."""
+        """The longest answer that was asked for, in tokens."""
         return self.max_tokens
 
     def samplings(self, defaults: Sampling) -> list[Sampling]:
-        """The settings of each of the `n` answers: the request's over the release's. Raises Refused."""
+        """The settings of each of the `n` answers: the request's over the release's."""
         stop = (self.stop,) if isinstance(self.stop, str) else None if self.stop is None else tuple(self.stop)
         asked = {
             "temperature": self.temperature,
@@ -200,12 +200,8 @@ class ChatRequest(Request):
 
     def limit(self) -> int | None:
         """See Request."""
-        limits = {self.max_tokens, self.max_completion_tokens} - {None}
-        if len(limits) > 1:
-            raise Refused(
-                "max_tokens: is not the same as max_completion_tokens; give one of them", parameter="max_tokens"
-            )
-        return next(iter(limits), None)
+        limits = [limit for limit in (self.max_tokens, self.max_completion_tokens) if limit is not None]
+        return min(limits, default=None)
 
     @property
     def wanted(self) -> Wanted:
@@ -224,7 +220,7 @@ def _kind_of_prompt(value: Any) -> str:
     return "~texts" if isinstance(first, str) else "~lists" if isinstance(first, list) else "~ids"
 
 
-TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+TokenIds = Annotated[list[Annotated[int, Field(ge=0), WHOLE]], Field(min_length=1)]
 
 
 class CompletionRequest(Request):
