@@ -1,6 +1,6 @@
 # A CPU image: the chat page and the endpoint on port 8000, as a user without rights.
 #   docker build -t thousand .
-#   docker run -p 127.0.0.1:8000:8000 -e THOUSAND_API_KEY=a-long-secret -v thousand:/home/thousand/.thousand thousand
+#   docker run -p 127.0.0.1:8000:8000 -e THOUSAND_API_KEY=... --stop-timeout 30 -v thousand:/home/thousand/.thousand thousand
 FROM python:3.11-slim
 
 # llama.cpp needs the OpenMP library.

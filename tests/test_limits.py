@@ -10,6 +10,7 @@ import httpx
 import pytest
 from gradio_client import Client
 
+from assistant.settings import settings as house
 from serve import gate, rate
 from serve.connection import Connection
 from serve.keys import Keys
@@ -68,6 +69,21 @@ def test_without_keys_the_rate_is_that_of_an_address_on_the_page_too(
         page.predict("why", api_name="/chat")
         assert told.engine.began == 2
         assert [told.client.get(path).status_code for path in ("/health", "/ready", "/metrics")] == [200] * 3
+
+
+def test_a_proxy_on_this_machine_says_who_asks_and_a_network_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rate, "time", Clock())
+    with told_app(requests_per_minute=1) as told:
+        for address, status in [
+            ("203.0.113.1", 200),
+            ("203.0.113.2", 200),
+            ("198.51.100.9, 203.0.113.2", 429),
+            ("2001:db8::1", 200),
+            ("2001:db8::2", 429),
+            ("2001:db8:0:1::1", 200),
+        ]:
+            response = told.client.get("/v1/models", headers={"X-Forwarded-For": address})
+            assert response.status_code == status, address
 
 
 def test_a_flood_of_addresses_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,17 +282,26 @@ def allowed(response: httpx.Response) -> str | None:
     return response.headers.get("access-control-allow-origin")
 
 
+@pytest.fixture(scope="module")
+def told_with_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("THOUSAND_HOME", str(tmp_path_factory.mktemp("home")))
+        house.cache_clear()
+        with told_app(page=True) as found:
+            yield found
+    house.cache_clear()
+
+
 @pytest.mark.parametrize("origin", [ELSEWHERE, "null", "http://127.0.0.1:1", "http://localhost"])
-def test_pages_of_other_sites_get_nothing_by_default(home: Path, origin: str) -> None:
-    with told_app(page=True) as told:
-        headers = {"Origin": origin}
-        assert told.client.post("/v1/chat/completions", json=body(), headers=headers).status_code == 403
-        assert told.client.post("/gradio_api/queue/join", json={}, headers=headers).status_code == 403
-        assert told.client.post("/login", data={"password": "x"}, headers=headers).status_code == 403
-        assert told.engine.began == 0
-        for path in ("/v1/models", "/", "/config", "/gradio_api/info", "/metrics", "/v1/nothing"):
-            assert allowed(told.client.get(path, headers=headers)) is None
-            assert allowed(told.client.options(path, headers={**headers, **PREFLIGHT})) is None
+def test_pages_of_other_sites_get_nothing_by_default(told_with_page: Told, origin: str) -> None:
+    told, headers = told_with_page, {"Origin": origin}
+    assert told.client.post("/v1/chat/completions", json=body(), headers=headers).status_code == 403
+    assert told.client.post("/gradio_api/queue/join", json={}, headers=headers).status_code == 403
+    assert told.client.post("/login", data={"password": "x"}, headers=headers).status_code == 403
+    assert told.engine.began == 0
+    for path in ("/v1/models", "/", "/config", "/gradio_api/info", "/metrics", "/v1/nothing"):
+        assert allowed(told.client.get(path, headers=headers)) is None
+        assert allowed(told.client.options(path, headers={**headers, **PREFLIGHT})) is None
 
 
 def test_a_page_that_was_named_may_call_the_endpoint_and_reads_errors_too() -> None:
