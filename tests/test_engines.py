@@ -4,8 +4,9 @@ others; and turns that are refused before any engine."""
 import asyncio
 import json
 import re
+import tempfile
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
 from itertools import count, pairwise, takewhile
@@ -314,14 +315,21 @@ def test_an_answer_of_llama_cpp_may_hold_what_unicode_calls_the_end_of_a_line() 
     odd = "a\u2028b\u2029c\x85d\x1ce"
     body = f"data: {json.dumps({'content': odd}, ensure_ascii=False)}\n\n".encode()
 
-    async def pieces() -> AsyncIterator[bytes]:
+    async def by_octets(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
         for octet in body:
-            yield bytes([octet])
+            writer.write(b"1\r\n" + bytes([octet]) + b"\r\n")
+            await writer.drain()
+        writer.write(b"0\r\n\r\n")
+        writer.close()
 
-    async def read() -> list[str]:
-        return [event["content"] async for event in _events(httpx.Response(200, content=pieces()))]
+    async def read(socket: Path) -> list[str]:
+        async with await asyncio.start_unix_server(by_octets, socket):
+            return [event["content"] async for event in _events(socket, {})]
 
-    assert asyncio.run(read()) == [odd]
+    with tempfile.TemporaryDirectory(prefix="t-", dir="/tmp") as folder:  # a socket's path is bounded
+        assert asyncio.run(read(Path(folder) / "engine.sock")) == [odd]
 
 
 def test_a_release_of_another_base_is_evaluated_with_the_transformers_engine(

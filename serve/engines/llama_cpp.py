@@ -12,11 +12,11 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
-import httpx
 from filelock import FileLock
 
 from assistant import base_model, release
@@ -29,7 +29,7 @@ from assistant.release import Release
 from assistant.sampling import Sampling
 from assistant.settings import settings
 from assistant.template import Template
-from serve.engines import likelihoods, llama_process
+from serve.engines import likelihoods, llama_process, unix_http
 from serve.engines.base import PLAIN, Delta, EngineError, Finish, FinishReason, Wanted
 from serve.engines.parameters import OFFERS, llama_cpp
 from serve.engines.private_folder import PrivateFolder
@@ -113,11 +113,6 @@ class LlamaCpp:
             self._folder.remove()
             raise
         self._one_start = asyncio.Lock()
-        self._client = httpx.AsyncClient(
-            transport=httpx.AsyncHTTPTransport(uds=str(self._socket), limits=httpx.Limits(max_connections=None)),
-            base_url="http://engine",
-            timeout=httpx.Timeout(None, connect=10),
-        )
 
     def _start(self) -> "subprocess.Popen[str]":
         self._socket.unlink(missing_ok=True)  # of a process that died
@@ -156,13 +151,14 @@ class LlamaCpp:
         """Whether the engine answers."""
         try:
             await self._living()
-            return (await self._client.get("/health", timeout=5)).status_code == 200
-        except (httpx.HTTPError, EngineError):
+            async with asyncio.timeout(5), aclosing(unix_http.pieces(self._socket, "/health")) as answer:
+                await anext(answer)
+        except (OSError, EOFError, TimeoutError, unix_http.Status, EngineError):
             return False
+        return True
 
     async def close(self) -> None:
         """Free the model and the socket."""
-        await self._client.aclose()
         await asyncio.to_thread(_end, self._process)
         self._folder.remove()
 
@@ -177,12 +173,8 @@ class LlamaCpp:
         told = 0
         request = {"prompt": list(prompt), "stream": True, "cache_prompt": True, **llama_cpp(sampling, wanted)}
         try:
-            async with self._client.stream("POST", "/completion", json=request) as response:
-                if response.status_code != 200:
-                    raise EngineError(
-                        f"llama.cpp answered {response.status_code}: {(await response.aread()).decode(errors='replace')[:500]}"
-                    )
-                async for event in _events(response):
+            async with aclosing(_events(self._socket, request)) as events:
+                async for event in events:
                     held_back, told = event["tokens_predicted"] - told, event["tokens_predicted"]
                     if event["stop"]:
                         if held_back:  # of a character that was never completed
@@ -192,7 +184,9 @@ class LlamaCpp:
                         return
                     told_of = event.get("completion_probabilities", ())
                     yield Delta(event["content"], held_back, likelihoods.llama_cpp(told_of, event["content"], wanted))
-        except httpx.HTTPError as error:
+        except unix_http.Status as error:
+            raise EngineError(f"llama.cpp answered {error}") from None
+        except (OSError, EOFError) as error:
             raise EngineError(f"llama.cpp went away: {error}") from error
         raise EngineError("llama.cpp ended its stream without a finish")
 
@@ -203,18 +197,10 @@ def _end(process: "subprocess.Popen[str]") -> None:
     process.communicate()
 
 
-async def _lines(response: httpx.Response) -> AsyncIterator[str]:
-    """The lines of a response. (httpx's own end at U+0085, U+2028 and the like too, which may stand in an answer.)"""
-    rest = b""
-    async for piece in response.aiter_bytes():
-        *lines, rest = (rest + piece).split(b"\n")
-        for line in lines:
-            yield line.decode()
-
-
-async def _events(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
-    async for line in _lines(response):
-        if line.startswith("error:") or line.startswith('data: {"error"'):
-            raise EngineError(f"llama.cpp failed: {line[:500]}")
-        if line.startswith("data: "):
-            yield json.loads(line.removeprefix("data: "))
+async def _events(socket: Path, request: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+    async with aclosing(unix_http.lines(socket, "/completion", request)) as lines:
+        async for line in lines:
+            if line.startswith((b"error:", b'data: {"error"')):
+                raise EngineError(f"llama.cpp failed: {line.decode(errors='replace')[:500]}")
+            if line.startswith(b"data: "):
+                yield json.loads(line.removeprefix(b"data: "))
