@@ -213,7 +213,7 @@ class Chat:
         """Seconds after which one of the turns will have ended: how long the last ones took, over how many there are (Little's
         law)."""
         if not self._lasted:
-            return 1
+            return 2
         return min(60, math.ceil(sum(self._lasted) / len(self._lasted) / self._most_turns))
 
     async def _text(
