@@ -35,8 +35,9 @@ class Server:
     question: Callable[[Sequence[Message], Sampling], Question]
 
     def megabytes(self) -> float:
-        """Resident memory, what it shares with other processes included."""
-        return float(self.process.memory_info().rss) / 1e6
+        """Resident memory of its processes, what they share included."""
+        every = [self.process, *self.process.children(recursive=True)]
+        return sum(float(process.memory_info().rss) for process in every) / 1e6
 
 
 @dataclass(frozen=True)

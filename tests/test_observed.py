@@ -129,11 +129,7 @@ def test_errors_and_clients_that_left_are_told_by_their_kind(log: Log) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_what_nobody_expected_is_a_500_with_the_id_and_a_traceback_without_words(log: Log, stream: bool) -> None:
-<<<<<<< HEAD
-    engine = ToldEngine(fail_after=int(stream), failure=RuntimeError(f"cannot read {SECRET}"))
-=======
     engine = ToldEngine(fail_after=2, failure=RuntimeError(f"cannot read {SECRET}"))
->>>>>>> limits
     with told_app(engine) as told:
         if stream:
             with pytest.raises(Exception, match="closed|complete"), told.client.stream("POST", CHAT, json=request(stream=True)) as cut:  # fmt: skip
