@@ -9,6 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,12 +71,13 @@ class Crowd:
     """Clients that read one stream after the other."""
 
     address: str
+    tokens: int
     answers: list[Answer] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     enough: threading.Event = field(default_factory=threading.Event)
 
     def read(self, client: httpx.Client, seed: int) -> None:
-        request = body(stream=True, seed=seed, top_p=1, repetition_penalty=1)
+        request = body(stream=True, seed=seed, top_p=1, repetition_penalty=1, max_tokens=self.tokens)
         with client.stream("POST", "/v1/chat/completions", json=request) as response:
             if response.status_code != 200:
                 self.failures.append(response.read().decode())
@@ -110,47 +112,73 @@ class Crowd:
     def of(self, name: str) -> list[Answer]:
         return [answer for answer in self.answers if answer.models == {name}]
 
+    def read_another(self, name: str) -> None:
+        """Wait until one more answer of a release has been read."""
+        before = len(self.of(name))
+        wait_until(lambda: len(self.of(name)) > before or bool(self.failures), f"another answer of {name}")
+
+    def overlapped(self, old: str, new: str, moment: float) -> bool:
+        """Whether an answer of the old release ended after one of the new had begun, which was current from a moment on."""
+        first = min(answer.began for answer in self.of(new) if answer.began > moment)
+        return any(answer.began < first < answer.ended for answer in self.of(old))
+
+
+@contextmanager
+def crowded(address: str, tokens: int) -> Iterator[Crowd]:
+    """Four clients that read answers of at most so many tokens as long as the block lasts."""
+    crowd = Crowd(address, tokens)
+    threads = [threading.Thread(target=crowd.work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield crowd
+    finally:
+        crowd.enough.set()
+        for thread in threads:
+            thread.join(60)
+
+
+def ended(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def kill(process: psutil.Process) -> None:
+    process.kill()
+    wait_until(lambda: ended(process), "it ends")
+
 
 def open_engines(engines: Path) -> int:
     return len(list(engines.glob("thousand-*/engine.sock")))
 
 
-@pytest.mark.parametrize("options", [LLAMA, TRANSFORMERS], ids=["llama.cpp", "transformers"])
+@pytest.mark.parametrize(("options", "tokens"), [(LLAMA, 100), (TRANSFORMERS, 20)], ids=["llama.cpp", "transformers"])
 def test_no_request_fails_while_releases_are_promoted_and_rolled_back(
-    home: Path, registry: Path, engines: Path, options: tuple[str, ...]
+    home: Path, registry: Path, engines: Path, options: tuple[str, ...], tokens: int
 ) -> None:
     with running(home, *options, temporary=engines) as server:
-        crowd = Crowd(server.address)
-        threads = [threading.Thread(target=crowd.work, args=(number,)) for number in range(4)]
-        for thread in threads:
-            thread.start()
-        swaps, width = [("first", time.monotonic())], []
-        try:
-            for name in ("second", None, "third", "second", None, None):
-                before = len(crowd.of(swaps[-1][0]))
-                wait_until(
-                    lambda before=before: len(crowd.of(swaps[-1][0])) > before or bool(crowd.failures), "answers"
-                )  # type: ignore[misc]
-                swaps.append((name or "", time.monotonic()))
-                if name:
-                    release.promote(name)
-                else:
-                    swaps[-1] = (release.rollback(), time.monotonic())
-                answers(server, swaps[-1][0])
-                width.append(psutil.Process(server.process.pid).num_threads())
-            last = len(crowd.of("first"))
-            wait_until(lambda: len(crowd.of("first")) > last + 4 or bool(crowd.failures), "answers to the end")
-        finally:
-            crowd.enough.set()
-            for thread in threads:
-                thread.join(60)
+        swaps: list[tuple[str, str, float]] = []
+        with crowded(server.address, tokens) as crowd:
+            current = "first"
+            for promoted in ("second", None, "third", "second", None, None):
+                crowd.read_another(current)
+                moment = time.monotonic()
+                if promoted is not None:
+                    release.promote(promoted)
+                swaps.append((current, promoted or release.rollback(), moment))
+                current = swaps[-1][1]
+                answers(server, current)
+            crowd.read_another(current)
         assert crowd.failures == [], server.words()
         assert all(answer.done and answer.reason in ("stop", "length") for answer in crowd.answers)
         assert {name for answer in crowd.answers for name in answer.models} == {"first", "second", "third"}
         assert all(len(answer.models) == 1 for answer in crowd.answers), "an answer is of one release"
-        print(len(crowd.answers), width)
+        assert any(crowd.overlapped(*swap) for swap in swaps), "some ended on the old one beside answers of the new"
         if options is LLAMA:
             wait_until(lambda: open_engines(engines) == 1, "one engine is left")
+            assert len(psutil.Process(server.process.pid).children()) == 1
         end(server)
     assert list(engines.glob("thousand-*")) == []
 
@@ -186,13 +214,29 @@ def test_a_server_killed_while_it_swaps_starts_with_the_new_release_and_leaves_n
     with running(home, *LLAMA, temporary=engines) as server:
         release.promote("second")
         wait_until(lambda: "GGUF file of second" in server.words(), "it is being loaded")
+        own = psutil.Process(server.process.pid).children()
         server.process.kill()
         server.process.wait()
+    wait_until(lambda: all(ended(engine) for engine in own), "its engines end with it")
     assert open_engines(engines) >= 1
     with running(home, *LLAMA, temporary=engines) as server:
         assert ready(server) == {"status": "ready", "release": "second"}
         assert said(server, "thousand").json()["model"] == "second"
         assert len(list(engines.glob("thousand-*"))) == 1
+        end(server)
+
+
+def test_an_engine_whose_process_dies_is_started_again(home: Path, registry: Path, engines: Path) -> None:
+    with running(home, *LLAMA) as server:
+        before = said(server, "thousand").json()["choices"]
+        (engine,) = psutil.Process(server.process.pid).children()
+        kill(engine)
+        assert said(server, "thousand").json()["choices"] == before
+        (again,) = psutil.Process(server.process.pid).children()
+        kill(again)
+        assert ready(server)["status"] == "ready"
+        assert open_engines(engines) == 1
+        assert server.words().count("it is started again") == 2
         end(server)
 
 
