@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from typing import Literal
 from weakref import WeakSet
 
 from assistant.dialogue import Message, is_text, turn_order_problem
@@ -24,6 +25,9 @@ from serve.seen import watching
 MOST_CHARACTERS_A_TOKEN = 40
 MOST_TURNS = 64
 """Turns under way and waiting."""
+Source = Literal["messages", "prompt"]
+WHAT: dict[Source, str] = {"messages": "The conversation", "prompt": "The prompt"}
+"""The field that a prompt comes from, for people."""
 
 
 class Refused(ThousandError):
@@ -151,14 +155,14 @@ class Chat:
             raise Refused(problem, parameter="prompt")
         return ids
 
-    def _check_text(self, contents: Sequence[str], field: str) -> None:
+    def _check_text(self, contents: Sequence[str], field: Source) -> None:
         """Refuse what is no text, or not worth counting its tokens, and control tokens where the engine would read them."""
         if not all(map(is_text, contents)):
             raise Refused(f"{field}: holds half a surrogate pair, which is not text", parameter=field)
         characters = sum(map(len, contents))
         if characters > self.engine.context * MOST_CHARACTERS_A_TOKEN:
             raise Refused(
-                f"{field}: {characters} characters are far more than the context's {self.engine.context} tokens can hold; "
+                f"{WHAT[field]} has {characters} characters, far more than the context's {self.engine.context} tokens can hold; "
                 "shorten it.",
                 parameter=field,
                 code="context_length_exceeded",
@@ -175,7 +179,7 @@ class Chat:
             )
 
     def _begin(
-        self, prompts: Sequence[list[int]], field: str, samplings: Sequence[Sampling], wanted: Wanted
+        self, prompts: Sequence[list[int]], field: Source, samplings: Sequence[Sampling], wanted: Wanted
     ) -> list[Turn]:
         """The turns of all prompts. `field` is where the prompts came from."""
         for offer in wanted.offers:
@@ -188,7 +192,7 @@ class Chat:
         longest = max(map(len, prompts))
         if longest >= self.engine.context:
             raise Refused(
-                f"{field}: has {longest} tokens and the context holds {self.engine.context}, the answer included; "
+                f"{WHAT[field]} has {longest} tokens and the context holds {self.engine.context}, the answer included; "
                 "shorten it, or begin a new one.",
                 parameter=field,
                 code="context_length_exceeded",

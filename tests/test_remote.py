@@ -274,7 +274,7 @@ def test_thousand_serve_over_tgi_survives_it(untrained: Path, tiny_base: Path, m
             assert (forged.status_code, forged.json()["error"]["code"]) == (400, "control_token")
         gone = ask(client, temperature=0)
         assert (gone.status_code, gone.json()["error"]["code"]) == (500, "engine_error")
-        assert client.get("/ready").status_code == 503
+        assert (client.get("/ready").status_code, client.get("/ready").headers["retry-after"]) == (503, "2")
         with standing_in("tgi", tiny_base, 1, port):
             assert client.get("/ready").status_code == 200
             assert ask(client, temperature=0).json()["choices"][0]["message"]["content"] == whole

@@ -1,16 +1,26 @@
 """JSON schemas of requests: what comes through says no more than what was sent, has bounds, and the rest is named."""
 
+import asyncio
 import json
 import time
+from collections.abc import Callable, Iterator
 from functools import reduce
+from pathlib import Path
 from typing import Any, Literal
 
+import jsonschema_rs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field
 
+from assistant.base_model import Base
+from assistant.gguf_write import write_gguf
+from assistant.sampling import Sampling
+from assistant.template import Template
 from serve import schema
+from serve.engines.base import Delta, Finish, FinishReason, Wanted
+from serve.engines.llama_cpp import LlamaCpp
 from serve.schema import bounded
 
 
@@ -165,3 +175,56 @@ def test_anything_at_all_is_a_schema_with_bounds_or_a_sentence(sent: Any) -> Non
     assert bounded(found) == found, "nothing is left to cut down"
     assert set(found) <= {"type", "properties", "required", "additionalProperties"}
     json.dumps(found, allow_nan=False).encode()
+
+
+Says = Callable[[dict[str, Any], int], tuple[str, FinishReason]]
+
+
+@pytest.fixture(scope="module")
+def says(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Says]:
+    """What llama.cpp says for a schema and a seed, with a tiny model that knows nothing."""
+    gguf = tmp_path_factory.mktemp("gguf") / "tiny.gguf"
+    template = Template.load(tiny_llama)
+    write_gguf(Base("tiny", "", None, tiny_llama), None, template, gguf)
+    engine = LlamaCpp(gguf, context=256, slots=1, threads=1)
+    prompt = template.continuation("so")
+    with asyncio.Runner() as runner:
+
+        async def ask(wanted: Wanted, sampling: Sampling) -> tuple[str, FinishReason]:
+            said = [event async for event in engine.stream(prompt, sampling, wanted)]
+            assert isinstance(said[-1], Finish)
+            return "".join(event.text for event in said if isinstance(event, Delta)), said[-1].reason
+
+        yield lambda sent, seed: runner.run(
+            ask(Wanted(schema=bounded(sent)), Sampling(seed=seed, temperature=2, max_tokens=120))
+        )
+        runner.run(engine.close())
+
+
+CLOSED = st.recursive(
+    st.sampled_from([{"type": kind} for kind in ("string", "integer", "number", "boolean", "null")])
+    | st.builds(lambda low, more: {"type": "integer", "minimum": low, "maximum": low + more}, st.integers(-99, 99), st.integers(0, 9))
+    | st.builds(lambda low, more: {"type": "string", "minLength": low, "maxLength": low + more}, st.integers(0, 9), st.integers(0, 9))
+    | st.builds(lambda form: {"type": "string", "format": form}, st.sampled_from(schema.FORMATS))
+    | st.builds(lambda values: {"enum": values}, st.lists(st.text(max_size=5) | st.integers() | st.booleans() | st.none(), min_size=1)),
+    lambda inner: (
+        st.builds(lambda parts: {"anyOf": parts}, st.lists(inner, min_size=1, max_size=3))
+        | st.builds(lambda items, most: {"type": "array", "items": items, "minItems": 1, "maxItems": most}, inner, st.integers(1, 4))
+        | st.builds(lambda values: {"type": "object", "additionalProperties": values}, inner)
+        | st.dictionaries(st.text(min_size=1, max_size=5).filter(str.isprintable), inner, max_size=4).flatmap(
+            lambda names: st.builds(lambda count: of(names, required=[*names][:count]), st.integers(0, 4))
+        )
+    ),
+    max_leaves=10,
+)  # fmt: skip
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(part=CLOSED, seed=st.integers(0, 99))
+def test_what_llama_cpp_says_fits_the_schema_that_was_sent(says: Says, part: dict[str, Any], seed: int) -> None:
+    sent = of({"a": part}, required=["a"])
+    text, reason = says(sent, seed)
+    if reason == "stop":
+        jsonschema_rs.validate(sent, json.loads(text))
+    else:
+        assert text.startswith('{"a": ')

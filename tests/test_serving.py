@@ -14,6 +14,7 @@ import openai
 import psutil
 import pytest
 from gradio_client import Client
+from pydantic import BaseModel, Field
 
 from tests.conftest import Command
 from tests.server import free_port, serving
@@ -211,59 +212,89 @@ def test_several_streams_run_at_once(client: httpx.Client) -> None:
     assert len(set(answers)) > 1
 
 
-@pytest.mark.parametrize(
-    ("change", "status", "parameter", "text"),
-    [
-        ({"repitition_penalty": 1.1}, 400, "repitition_penalty", "did you mean repetition_penalty?"),
-        ({"temperature": 3}, 400, "temperature", "less than or equal to 2"),
-        ({"top_p": -1}, 400, "top_p", "greater than or equal to 0"),
-        ({"max_tokens": 0}, 400, "max_tokens", "greater than or equal to 1"),
-        ({"n": 9}, 400, "n", "less than or equal to 8"),
-        ({"stop": [""]}, 400, None, "at least 1 character"),
-        ({"top_logprobs": 2}, 400, "top_logprobs", "logprobs"),
-        ({"messages": []}, 400, "messages", "at least 1"),
-        ({"messages": [{"role": "robot", "content": "x"}]}, 400, None, "'user'"),
-        ({"messages": [{"role": "user", "content": " "}]}, 400, None, "is empty"),
-        ({"messages": [{"role": "user", "content": "a"}] * 2}, 400, "messages", "both from the user"),
-        (
-            {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]},
-            400,
-            "messages",
-            "must be from the user",
-        ),
-        (
-            {"messages": [{"role": "user", "content": "word " * 5000}]},
-            400,
-            "messages",
-            "tokens and the context holds 4096",
-        ),
-        ({"model": "gpt-4"}, 404, "model", "There is no model 'gpt-4'"),
-    ],
-)
-def test_bad_requests_are_refused_by_name_in_openais_shape(
-    client: httpx.Client, change: dict[str, Any], status: int, parameter: str | None, text: str
+def test_a_path_that_is_not_there_is_told_to_programs_as_openai_does_and_the_page_keeps_its_own(
+    client: httpx.Client,
 ) -> None:
-    response = client.post("/v1/chat/completions", json={**body("Hi"), **change})
-    assert response.status_code == status
-    error = response.json()["error"]
-    assert set(error) == {"message", "type", "param", "code"}
-    assert text in error["message"]
-    if parameter is not None:
-        assert error["param"] == parameter
-
-
-def test_harmless_openai_fields_are_accepted(client: httpx.Client) -> None:
-    complete(client, "Hi", max_tokens=2, user="someone", metadata={"a": "b"}, store=False)
-
-
-def test_broken_json_is_a_400_and_an_unknown_route_a_404_in_openais_shape(client: httpx.Client) -> None:
-    broken = client.post("/v1/chat/completions", content=b"{", headers={"content-type": "application/json"})
-    assert broken.status_code == 400
-    assert "error" in broken.json()
-    for method, path in (("GET", "/v1/nothing"), ("POST", "/v1/embeddings"), ("GET", "/v1/models/nothing")):
+    for method, path, status in (
+        ("GET", "/v2/chat", 404),
+        ("POST", "/v1/embeddings", 404),
+        ("DELETE", "/", 405),
+        ("POST", "/health", 405),
+    ):
         response = client.request(method, path)
-        assert response.status_code == 404
-        assert response.json()["error"]["message"].startswith("There is no")
+        assert response.status_code == status
+        assert set(response.json()["error"]) == {"message", "type", "param", "code"}
+    browser = client.get("/v2/chat", headers={"accept": "text/html,*/*"})
+    assert (browser.status_code, "error" in browser.json()) == (404, False)
+    assert client.get("/gradio_api/file=/nowhere").json().keys() == {"detail"}
+
+
+class Person(BaseModel):
+    name: str
+    age: int = Field(ge=0, le=120)
+
+
+PERSON: Any = [{"role": "user", "content": "A person called Ada, 36 years old, as JSON with name and age."}]
+
+
+def test_the_openai_client_gets_json_that_is_a_pydantic_model(address: str) -> None:
+    client = openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
+    parsed = client.chat.completions.parse(model="thousand", messages=PERSON, temperature=0, response_format=Person)
+    assert parsed.choices[0].message.parsed == Person(name="Ada", age=36)
+    assert parsed.choices[0].finish_reason == "stop"
+    with client.chat.completions.stream(
+        model="thousand", messages=PERSON, temperature=0, response_format=Person
+    ) as stream:
+        assert stream.get_final_completion().choices[0].message.parsed == Person(name="Ada", age=36)
+    anything = client.chat.completions.create(
+        model="thousand", messages=PERSON, temperature=0, response_format={"type": "json_object"}
+    )
+    assert isinstance(json.loads(anything.choices[0].message.content or ""), dict)
+
+
+def test_the_openai_client_gets_several_answers_with_likelihoods(address: str) -> None:
+    client = openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
+    question: Any = [{"role": "user", "content": "Say something."}]
+    settings: Any = {"n": 2, "seed": 3, "max_tokens": 12, "logprobs": True, "top_logprobs": 2}
+    answer = client.chat.completions.create(model="thousand", messages=question, **settings)
+    assert answer.system_fingerprint is not None
+    assert answer.choices[0].message.content != answer.choices[1].message.content
+    for choice in answer.choices:
+        assert choice.logprobs is not None and choice.logprobs.content is not None
+        said = b"".join(bytes(one.bytes or ()) for one in choice.logprobs.content).decode()
+        assert said == choice.message.content
+        assert all(len(one.top_logprobs) == 2 and one.logprob <= 0 for one in choice.logprobs.content)
+
+
+def test_the_openai_client_completes_a_text(address: str) -> None:
+    client = openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
+    whole = client.completions.create(model="thousand", prompt="The sky is", temperature=0, logprobs=1)
+    assert whole.choices[0].finish_reason == "length" and whole.usage is not None
+    assert whole.usage.completion_tokens == 16
+    pieces = client.completions.create(model="thousand", prompt="The sky is", temperature=0, stream=True)
+    assert "".join(piece.choices[0].text for piece in pieces) == whole.choices[0].text
+
+
+def test_the_llm_command_talks_completes_and_takes_a_schema(address: str, tmp_path: Path) -> None:
+    (tmp_path / "extra-openai-models.yaml").write_text(
+        f"- {{model_id: chat, model_name: thousand, api_base: {address}/v1, supports_schema: true}}\n"
+        f"- {{model_id: text, model_name: thousand, api_base: {address}/v1, completion: true}}\n"
+    )
+
+    def llm(*arguments: str) -> str:
+        command = [sys.executable, "-m", "llm", *arguments, "-o", "temperature", "0"]
+        environment = {**os.environ, "LLM_USER_PATH": str(tmp_path)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    llm("-m", "chat", FIRST)
+    assert "Ada" in llm("-c", QUESTIONS[2])
+    assert json.loads(llm("-m", "chat", "--schema", "name, age int", PERSON[0]["content"])) == {
+        "name": "Ada",
+        "age": 36,
+    }
+    assert llm("-m", "text", "The sky is").strip()
 
 
 def test_typed_control_tokens_forge_no_turn(client: httpx.Client) -> None:
