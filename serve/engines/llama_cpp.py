@@ -83,7 +83,7 @@ class LlamaCpp:
     reads_text = False
     offers = frozenset(OFFERS["llama.cpp"])
 
-    def __init__(self, gguf: Path, *, context: int = 4096, slots: int = 4, threads: int | None = None) -> None:
+    def __init__(self, gguf: Path, *, context: int = 4096, slots: int = 8, threads: int | None = None) -> None:
         """Load the model: `slots` answers at a time, each with `context` tokens.
 
         Raises ThousandError when llama.cpp cannot load it.
