@@ -134,10 +134,14 @@ class Soak:
                 time.sleep(1)
 
     def look(self) -> dict[str, float]:
-        process = self.server.process
-        with process.oneshot():
-            size = process.memory_info().rss / 1e6
-            return {"memory, MB": size, "threads": process.num_threads(), "open files": process.num_fds()}
+        server = self.server.process
+        engines = server.children()
+        return {
+            "memory, MB": server.memory_info().rss / 1e6,
+            "engine's memory, MB": sum(engine.memory_info().rss for engine in engines) / 1e6,
+            "threads": sum(process.num_threads() for process in (server, *engines)),
+            "open files": sum(process.num_fds() for process in (server, *engines)),
+        }
 
 
 def watch(soak: Soak, minutes: float, file: Path) -> list[dict[str, float]]:
@@ -164,8 +168,8 @@ def watch(soak: Soak, minutes: float, file: Path) -> list[dict[str, float]]:
 def report(lines: list[dict[str, float]], picture: Path) -> None:
     """First, last and what is added in an hour, once everything has been in use."""
     settled = [line for line in lines if line["seconds"] >= SETTLED] or lines
-    names = ("memory, MB", "threads", "open files")
-    figure, axes = plt.subplots(len(names), 1, sharex=True, figsize=(8, 7))
+    names = ("memory, MB", "engine's memory, MB", "threads", "open files")
+    figure, axes = plt.subplots(len(names), 1, sharex=True, figsize=(8, 9))
     print(
         f"\n| | at the start | after {settled[0]['seconds']:.0f} s | at the end | most | in an hour more |\n|---|---|---|---|---|---|"
     )
