@@ -68,6 +68,15 @@ class TextLines(logging.Formatter):
         return " ".join(told) + (f"\n{exception}" if exception else "")
 
 
+def log_printed_tracebacks() -> None:
+    """Gradio prints tracebacks, whose messages may quote what was typed; from now on this process logs them instead."""
+
+    def logged(*_: object, **__: object) -> None:
+        logging.getLogger("thousand").exception("a call of the page failed")
+
+    traceback.print_exc = logged
+
+
 def log_to(stream: TextIO = sys.stderr) -> None:
     """Send this process's log there: our own lines, and warnings and errors of the libraries."""
     handler = logging.StreamHandler(stream)

@@ -223,7 +223,7 @@ def serve(
     then have `drain_seconds`."""
     from serve.api import build_app
     from serve.life import Life, Server
-    from serve.logs import log_to
+    from serve.logs import log_printed_tracebacks, log_to
     from serve.metrics import Meter
 
     log_to(sys.stderr)
@@ -232,5 +232,6 @@ def serve(
     if page:
         from serve.ui.chat_page import mount_page
 
+        log_printed_tracebacks()
         app = mount_page(app, served, access, meter, life)
     Server(app, life, drain_seconds=drain_seconds).run(sockets=[listener])

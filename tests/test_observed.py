@@ -5,6 +5,7 @@ import itertools
 import json
 import logging
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from gradio_client import Client
 from prometheus_client.parser import text_string_to_metric_families
 
 from serve.keys import Keys
-from serve.logs import log_to
+from serve.logs import log_printed_tracebacks, log_to
 from tests.server import wait_until
 from tests.test_keys import ALICE, keys_file
 from tests.told import ToldEngine, body, told_app
@@ -229,3 +230,16 @@ def test_a_clock_that_jumps_disturbs_nothing(log: Log, monkeypatch: pytest.Monke
         monkeypatch.undo()
     assert statuses == [200, 200, 429]
     assert all(0 <= line["seconds"] < 10 for line in log.lines(CHAT))
+
+
+def test_what_the_pages_framework_says_of_odd_calls_quotes_nothing(
+    home: Path, log: Log, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(traceback, "print_exc", traceback.print_exc)  # to be put back
+    log_printed_tracebacks()
+    with told_app(page=True) as told:
+        odd = {"data": [SECRET, "", 0, SECRET, 1, 5, ""]}
+        event = told.client.post("/gradio_api/call/chat", json=odd).json()["event_id"]
+        assert "event: error" in told.client.get(f"/gradio_api/call/chat/{event}").text
+    assert any("Traceback" in line.get("exception", "") for line in log.lines())
+    assert SECRET not in log.text() + "".join(capsys.readouterr())
