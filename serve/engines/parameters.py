@@ -152,7 +152,7 @@ def markdown() -> str:
     for name in (*_PLAIN, "stop"):
         cells = [f"`{FIELDS[column][name]}`" if name in FIELDS[column] else "here" for column in columns]
         rows.append([f"`{name}`", _range(name), *cells])
-    ranges: dict[Offer, str] = {"logprobs": "0 to 20 likeliest", "json_object": "", "json_schema": "see below"}
+    ranges: dict[Offer, str] = {"logprobs": "0 to 20 likeliest", "json_object": "", "json_schema": "[schemas](#json)"}
     for offer, range_ in ranges.items():
         name = f"`{offer}`" if offer == "logprobs" else f"`response_format`: `{offer}`"
         asked = [OFFERS[column].get(offer, "refused") for column in columns]
