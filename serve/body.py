@@ -17,8 +17,8 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object whose names are told apart; of two alike, one reader takes the first and another the last."""
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
         raise ApiError(400, f"{ascii(twice)[1:-1]}: is there twice", parameter=twice, code="invalid_json")
     return found
 
