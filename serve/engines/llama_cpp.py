@@ -5,6 +5,7 @@ a listener that asks for no key, so it gets a Unix socket in a folder that only 
 connection of a stream is what cancels its work between two tokens.
 """
 
+import asyncio
 import ctypes
 import hashlib
 import importlib.util
@@ -12,10 +13,11 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
-import httpx
 from filelock import FileLock
 
 from assistant import base_model, release
@@ -28,6 +30,7 @@ from assistant.release import Release
 from assistant.sampling import Sampling
 from assistant.settings import settings
 from assistant.template import Template
+from serve.engines import unix_http
 from serve.engines.base import Delta, EngineError, Finish, FinishReason
 from serve.engines.parameters import llama_cpp
 
@@ -46,6 +49,9 @@ def _load_openmp() -> None:
 
 _load_openmp()
 import xllamacpp  # noqa: E402
+
+SLOTS = 4
+"""Answers at a time; more wait."""
 
 BATCH = 256
 """Prompt tokens read at a time: a client that leaves while its prompt is read waits for one batch at most."""
@@ -91,17 +97,17 @@ class LlamaCpp:
     name = "llama.cpp"
     reads_text = False
 
-    def __init__(self, gguf: Path, *, context: int = 4096, slots: int = 4, threads: int | None = None) -> None:
+    def __init__(self, gguf: Path, *, context: int = 4096, slots: int = SLOTS, threads: int | None = None) -> None:
         """Load the model: `slots` answers at a time, each with `context` tokens.
 
         Raises ThousandError when llama.cpp cannot load it.
         """
         self.context = context
         self._folder = Path(tempfile.mkdtemp(prefix="thousand-"))
-        socket = self._folder / "engine.sock"
+        self._socket = self._folder / "engine.sock"
         parameters = xllamacpp.CommonParams()
         parameters.model.path = str(gguf)
-        parameters.hostnames = [str(socket)]
+        parameters.hostnames = [str(self._socket)]
         parameters.n_ctx = context * slots
         parameters.n_parallel = slots
         parameters.n_batch = parameters.n_ubatch = BATCH
@@ -117,22 +123,18 @@ class LlamaCpp:
         except RuntimeError as error:
             shutil.rmtree(self._folder, ignore_errors=True)
             raise ThousandError(f"llama.cpp cannot load {gguf}: {error}.") from None
-        self._client = httpx.AsyncClient(
-            transport=httpx.AsyncHTTPTransport(uds=str(socket), limits=httpx.Limits(max_connections=None)),
-            base_url="http://engine",
-            timeout=httpx.Timeout(None, connect=10),
-        )
 
     async def ready(self) -> bool:
         """Whether the engine answers."""
         try:
-            return (await self._client.get("/health", timeout=5)).status_code == 200
-        except httpx.HTTPError:
+            async with asyncio.timeout(5), aclosing(unix_http.pieces(self._socket, "/health")) as answer:
+                await anext(answer)
+        except (OSError, EOFError, TimeoutError, unix_http.Status):
             return False
+        return True
 
     async def close(self) -> None:
         """Free the model and the socket."""
-        await self._client.aclose()
         del self._server
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -144,12 +146,8 @@ class LlamaCpp:
         told = 0
         request = {"prompt": list(prompt), "stream": True, "cache_prompt": True, **llama_cpp(sampling)}
         try:
-            async with self._client.stream("POST", "/completion", json=request) as response:
-                if response.status_code != 200:
-                    raise EngineError(
-                        f"llama.cpp answered {response.status_code}: {(await response.aread()).decode(errors='replace')[:500]}"
-                    )
-                async for event in _events(response):
+            async with aclosing(_events(self._socket, request)) as events:
+                async for event in events:
                     held_back, told = event["tokens_predicted"] - told, event["tokens_predicted"]
                     if event["stop"]:
                         if held_back:  # of a character that was never completed
@@ -158,14 +156,17 @@ class LlamaCpp:
                         yield Finish(reason, event["timings"].get("cache_n", 0))
                         return
                     yield Delta(event["content"], held_back)
-        except httpx.HTTPError as error:
+        except unix_http.Status as error:
+            raise EngineError(f"llama.cpp answered {error}") from None
+        except (OSError, EOFError) as error:
             raise EngineError(f"llama.cpp went away: {error}") from error
         raise EngineError("llama.cpp ended its stream without a finish")
 
 
-async def _events(response: httpx.Response) -> AsyncIterator[dict]:  # type: ignore[type-arg]
-    async for line in response.aiter_lines():
-        if line.startswith("error:") or line.startswith('data: {"error"'):
-            raise EngineError(f"llama.cpp failed: {line[:500]}")
-        if line.startswith("data: "):
-            yield json.loads(line.removeprefix("data: "))
+async def _events(socket: Path, request: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+    async with aclosing(unix_http.lines(socket, "/completion", request)) as lines:
+        async for line in lines:
+            if line.startswith((b"error:", b'data: {"error"')):
+                raise EngineError(f"llama.cpp failed: {line.decode(errors='replace')[:500]}")
+            if line.startswith(b"data: "):
+                yield json.loads(line.removeprefix(b"data: "))
