@@ -120,6 +120,17 @@ def test_curl_streams_a_conversation_whose_third_answer_sees_the_first_turn(addr
     assert "Ada" in turns[-1]
 
 
+def test_the_next_turn_of_a_long_conversation_reads_only_what_is_new(client: httpx.Client) -> None:
+    history = " ".join(f"Room {number} has {number * 7} chairs." for number in range(180)) + " Which has most?"
+    first = complete(client, history, max_tokens=6, temperature=0)
+    after = complete(client, history, text_of(first), "And the fewest?", max_tokens=1)["usage"]
+    assert 1900 < first["usage"]["prompt_tokens"] < 2300
+    assert first["usage"]["prompt_tokens_details"]["cached_tokens"] < 30
+    cached = after["prompt_tokens_details"]["cached_tokens"]
+    assert cached >= first["usage"]["prompt_tokens"], "all of the history"
+    assert after["prompt_tokens"] - cached < 30, "the answer's last token, and the new question with its markers"
+
+
 def test_the_openai_client_holds_a_conversation(address: str) -> None:
     client = openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
     assert "thousand" in [model.id for model in client.models.list()]
