@@ -34,10 +34,13 @@ class Server:
     """A port of this machine, or a Unix socket."""
     question: Callable[[Sequence[Message], Sampling], Question]
 
+    def processes(self) -> list[psutil.Process]:
+        """The server's process and those it started."""
+        return [self.process, *self.process.children(recursive=True)]
+
     def megabytes(self) -> float:
-        """Resident memory of its processes, what they share included."""
-        every = [self.process, *self.process.children(recursive=True)]
-        return sum(float(process.memory_info().rss) for process in every) / 1e6
+        """Resident memory; what two of its processes share counts twice."""
+        return sum(float(one.memory_info().rss) for one in self.processes()) / 1e6
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Answer:
 
     status: int
     began: float
+    ended: float
     pieces: tuple[float, ...]
     """When each piece of text came."""
     text: str
@@ -57,8 +61,8 @@ class Answer:
 
     @property
     def first(self) -> float:
-        """Seconds to the first piece."""
-        return self.pieces[0] - self.began
+        """Seconds to the first piece; to the end of an answer without any."""
+        return (*self.pieces, self.ended)[0] - self.began
 
     @property
     def rate(self) -> float:
@@ -95,11 +99,12 @@ def ask(server: Server, messages: Sequence[Message], sampling: Sampling) -> Answ
     came: list[tuple[float, bytes]] = []
     while block := response.read1(65536):
         came.append((time.perf_counter(), block))
+    ended = time.perf_counter()
     connection.close()
-    return _read(response, began, came)
+    return _read(response, began, ended, came)
 
 
-def _read(response: http.client.HTTPResponse, began: float, came: list[tuple[float, bytes]]) -> Answer:
+def _read(response: http.client.HTTPResponse, began: float, ended: float, came: list[tuple[float, bytes]]) -> Answer:
     held, text, finish_reason = b"", "", None
     pieces: list[float] = []
     counts = (0, 0, 0)
@@ -115,7 +120,7 @@ def _read(response: http.client.HTTPResponse, began: float, came: list[tuple[flo
             counts = _counts(value) or counts
             finish_reason = _finish_reason(value) or finish_reason
     retry_after = response.headers.get("retry-after")
-    return Answer(response.status, began, tuple(pieces), text, *counts, finish_reason, retry_after)
+    return Answer(response.status, began, ended, tuple(pieces), text, *counts, finish_reason, retry_after)
 
 
 def _text(event: dict[str, Any]) -> str | None:

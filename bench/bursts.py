@@ -56,7 +56,7 @@ def replay(server: Server, moments: Sequence[float]) -> list[Answer]:
 
 def under_way(answers: Sequence[Answer], moment: float) -> int:
     """How many answers had been asked for and were not complete at this moment."""
-    return sum(answer.began < moment < answer.pieces[-1] for answer in answers)
+    return sum(answer.began < moment < answer.ended for answer in answers)
 
 
 def main() -> None:
@@ -68,7 +68,7 @@ def main() -> None:
     place = release.path(release.current())
     with thousand(release.open_parts(place, release.read(place))[1]) as (server, _):
         asked = replay(server, moments)
-    answered = [answer for answer in asked if answer.status == 200 and answer.finish_reason and answer.pieces]
+    answered = [answer for answer in asked if answer.status == 200 and answer.finish_reason]
     refused = [answer for answer in asked if answer.status == 429 and answer.retry_after]
     at_once = [answer for answer in answered if under_way(answered, answer.began) < SLOTS]
     held = [answer for answer in answered if under_way(answered, answer.began) >= SLOTS]

@@ -91,7 +91,7 @@ def thousand(template: Template, *options: str) -> Iterator[tuple[Server, Server
         tempfile.TemporaryDirectory() as temporary,
         _started(command, port, "/ready", TMPDIR=temporary) as process,
     ):
-        inner = next(Path(temporary).glob("*/engine.sock"))
+        inner = next(Path(temporary).rglob("engine.sock"))
         yield Server("thousand", process, port, ask_ours), Server("llama.cpp inside", process, inner, ask_engine)
 
 

@@ -6,8 +6,9 @@ Ours serves the current release; llama.cpp's server has the base that the releas
 vocabulary, as many slots and threads, and its own defaults otherwise; `transformers serve` has the same base in
 safetensors. All get the same questions as the same tokens, over HTTP and streamed. They take turns, question by
 question, and only one computes at a time, so that what else the machine does falls on all alike. Ours answers first and
-ends where it ends; llama.cpp's server is then made to write exactly as many tokens (`ignore_eos`). No question is asked
-of a server twice. Ratios are medians over pairs of answers to the same question. Prints Markdown tables.
+ends where it ends; llama.cpp's server is then made to write exactly as many tokens (`ignore_eos`). No first token that is
+timed is of a question that the server knows, where it does not say so. Ratios are medians over pairs of answers to the
+same question. Prints Markdown tables.
 """
 
 import argparse
@@ -23,10 +24,10 @@ from assistant.dialogue import Message, read_dialogues
 from assistant.sampling import Sampling
 from assistant.settings import bundled
 from assistant.template import Template
+from serve.engines.llama_cpp import SLOTS
 
 GREEDY = Sampling(temperature=0, repetition_penalty=1, seed=0)
 SAMPLED = Sampling(temperature=0.7, top_p=0.9, repetition_penalty=1.1, seed=0)
-SLOTS = 8
 HISTORY = 2000
 """Tokens of the conversation whose next turn is timed."""
 
@@ -95,7 +96,7 @@ def ratio(mine: Sequence[float], theirs: Sequence[float]) -> float:
 def conversation(template: Template, number: int) -> list[Message]:
     """A history of about HISTORY tokens and a question, not the same for two numbers."""
     messages: list[Message] = []
-    for dialogue in read_dialogues([bundled("dialogues") / "writing.jsonl"])[number * 40 :]:
+    for dialogue in read_dialogues([bundled("dialogues") / "writing.jsonl"])[number * 15 :]:
         if dialogue.messages[0].role == "user" and len(dialogue.messages) == 2:
             messages += dialogue.messages
         if len(template.prompt([*messages, QUESTION])) > HISTORY:
@@ -167,7 +168,7 @@ def streams(ours: Server, other: Server, prompts: Prompts, rounds: int, tokens: 
 def throughput(run: Sequence[Answer]) -> float:
     """Tokens a second from the first question to the last token."""
     began = min(answer.began for answer in run)
-    return sum(answer.tokens for answer in run) / (max(answer.pieces[-1] for answer in run) - began)
+    return sum(answer.tokens for answer in run) / (max(answer.ended for answer in run) - began)
 
 
 def layer(ours: Server, engine: Server, prompts: Prompts, pairs: int, tokens: int) -> None:

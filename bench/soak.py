@@ -134,13 +134,12 @@ class Soak:
                 time.sleep(1)
 
     def look(self) -> dict[str, float]:
-        server = self.server.process
-        engines = server.children()
+        processes = self.server.processes()
         return {
-            "memory, MB": server.memory_info().rss / 1e6,
-            "engine's memory, MB": sum(engine.memory_info().rss for engine in engines) / 1e6,
-            "threads": sum(process.num_threads() for process in (server, *engines)),
-            "open files": sum(process.num_fds() for process in (server, *engines)),
+            "memory, MB": self.server.process.memory_info().rss / 1e6,
+            "engine's memory, MB": sum(one.memory_info().rss for one in processes[1:]) / 1e6,
+            "threads": sum(process.num_threads() for process in processes),
+            "open files": sum(process.num_fds() for process in processes),
         }
 
 

@@ -39,6 +39,9 @@ log = logging.getLogger("thousand")
 BATCH = 256
 """Prompt tokens read at a time: a client that leaves while its prompt is read waits for one batch at most."""
 
+SLOTS = 8
+"""Answers at a time; each has room for a whole context, 75 MB with the embedded base."""
+
 
 def merged_gguf(
     base: Base,
@@ -83,7 +86,7 @@ class LlamaCpp:
     reads_text = False
     offers = frozenset(OFFERS["llama.cpp"])
 
-    def __init__(self, gguf: Path, *, context: int = 4096, slots: int = 8, threads: int | None = None) -> None:
+    def __init__(self, gguf: Path, *, context: int = 4096, slots: int = SLOTS, threads: int | None = None) -> None:
         """Load the model: `slots` answers at a time, each with `context` tokens.
 
         Raises ThousandError when llama.cpp cannot load it.
