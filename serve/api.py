@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Path, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
@@ -187,7 +187,12 @@ def build_app(
         failed = {"failed": served.failed} if served.failed else {}
         return JSONResponse(status | failed, 200 if good else 503, headers=None if good else {"Retry-After": "2"})
 
-    @app.get("/metrics", dependencies=[Depends(access.require_key)])
+    @app.get(
+        "/metrics",
+        dependencies=[Depends(access.require_key)],
+        response_class=PlainTextResponse,
+        responses=_answers(401),
+    )
     async def metrics() -> Response:
         """For Prometheus."""
         return Response(meter.exposition(), media_type=CONTENT_TYPE_LATEST)
