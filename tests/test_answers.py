@@ -96,8 +96,8 @@ def test_a_stream_joined_is_the_whole_answer_and_usage_adds_up(
     for index, text in enumerate(texts):
         choice = whole["choices"][index]
         said = choice["message"]["content"] if isinstance(shape, ChatShape) else choice["text"]
-        places = [place for one in stop if (place := text.find(one)) >= 0]
-        assert said == text[: min(places, default=len(text))]
+        ends = [(place + len(one), place) for one in stop if (place := text.find(one)) >= 0]
+        assert said == text[: min(ends, default=(0, len(text)))[1]]
         own = [chunk["choices"][0] for chunk in chunks if chunk["choices"][0]["index"] == index]
         pieces = [one["delta"].get("content", "") if "delta" in one else one["text"] for one in own]
         assert "".join(pieces) == said
