@@ -228,7 +228,7 @@ def test_a_server_killed_while_it_swaps_starts_with_the_new_release_and_leaves_n
 
 
 def test_an_engine_whose_process_dies_is_started_again(home: Path, registry: Path, engines: Path) -> None:
-    with running(home, *LLAMA) as server:
+    with running(home, *LLAMA, temporary=engines) as server:
         before = said(server, "thousand").json()["choices"]
         (engine,) = psutil.Process(server.process.pid).children()
         kill(engine)
