@@ -9,6 +9,7 @@ import httpx
 import xllamacpp
 from transformers.cli.serve import Serve
 
+from serve.engines.llama_cpp import LlamaCpp
 from tests.server import free_port, wait_until
 
 
@@ -46,3 +47,10 @@ def transformers_serve(folder: Path) -> Iterator[str]:
         server.kill_server()
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
+
+
+def inside(engine: LlamaCpp) -> httpx.AsyncClient:
+    """A client of the llama.cpp server in an engine."""
+    return httpx.AsyncClient(
+        transport=httpx.AsyncHTTPTransport(uds=str(engine._socket)), base_url="http://engine", timeout=60
+    )

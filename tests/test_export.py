@@ -29,7 +29,7 @@ from serve.chat import Chat
 from serve.engines.llama_cpp import LlamaCpp
 from serve.start import EngineName, open_chat
 from tests.conftest import Command
-from tests.real_servers import llama_server, transformers_serve
+from tests.real_servers import inside, llama_server, transformers_serve
 from tests.standin import standing_in
 from tests.tiny import END_OF_TEXT, GPT2_WORDS, make_byte_level_tokenizer, make_tiny_llama, save_tokenizer
 from train.modelfile import go_template
@@ -198,7 +198,8 @@ def answers_over_chat_completions(file: Path) -> dict[str, str]:
         found = {}
         for question in ANSWERS:
             body = {"messages": [{"role": "user", "content": question}], "temperature": 0, "max_tokens": 60}
-            choice = (await engine._client.post("/v1/chat/completions", json=body)).json()["choices"][0]
+            async with inside(engine) as client:
+                choice = (await client.post("/v1/chat/completions", json=body)).json()["choices"][0]
             assert choice["finish_reason"] == "stop"
             found[question] = choice["message"]["content"]
         await engine.close()

@@ -33,6 +33,7 @@ from assistant.errors import ThousandError
 from assistant.gguf_write import write_gguf
 from assistant.template import Template
 from serve.engines.llama_cpp import LlamaCpp, merged_gguf
+from tests.real_servers import inside
 from tests.tiny import (
     CHATML_MARKERS,
     END_OF_TEXT,
@@ -93,7 +94,8 @@ def ask(file: Path, path: str, bodies: list[dict[str, Any]]) -> list[Any]:
     async def post() -> list[Any]:
         engine = LlamaCpp(file, context=256, slots=1, threads=1)
         try:
-            return [(await engine._client.post(path, json=body)).json() for body in bodies]
+            async with inside(engine) as client:
+                return [(await client.post(path, json=body)).json() for body in bodies]
         finally:
             await engine.close()
 
