@@ -6,9 +6,12 @@ from typing import Annotated, Literal
 import typer
 
 from assistant.base_model import EMBEDDED
+from assistant.cli_review import data_add, data_review
 from assistant.console import DataOption, out, say
 
 data_app = typer.Typer(help="Look at training data, check it, convert it.", no_args_is_help=True)
+data_app.command("add")(data_add)
+data_app.command("review")(data_review)
 
 SourcesArgument = Annotated[
     list[Path] | None,

@@ -18,10 +18,11 @@ from serve.answers import Reply, answer
 from serve.body import StrictRoute
 from serve.chat import Busy, Refused
 from serve.errors import ApiError, ErrorBody, busy, http_error, invalid, not_allowed, not_found, refused
-from serve.feedback import Accepted, Submission, submit
+from serve.feedback import Accepted, ConversationId, Submission, submit
 from serve.gate import Gate
 from serve.life import Life
 from serve.metrics import Meter
+from serve.review import Deleted, delete_conversation
 from serve.seen import watching
 from serve.served import CannotLoad, Served, UnknownModel
 from serve.shapes import ChatCompletion, ChatShape, Completion, ModelCard, ModelList, TextShape
@@ -126,6 +127,12 @@ def routes(served: Served, access: Access, store: Store) -> APIRouter:
         """What a person says of an answer, with the conversation it was given in."""
         with _told():
             return await asyncio.to_thread(submit, store, body, by=_by())
+
+    @router.delete("/conversations/{identifier}", responses=_answers(400, 401, 403, 404, 429, 500, 503))
+    async def conversation(identifier: Annotated[ConversationId, Path(examples=["0" * 32])]) -> Deleted:
+        """Delete a conversation, with all that was said of it and kept of it."""
+        with _told():
+            return await asyncio.to_thread(delete_conversation, store, identifier, by=_by())
 
     _answer_every_method(router, router.prefix)
 
