@@ -3,7 +3,15 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import Discriminator, Field, Tag, ValidationError, WithJsonSchema, field_validator, model_validator
+from pydantic import (
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from assistant.dialogue import Message
 from assistant.sampling import MOST_STOPS, MaxTokens, RepetitionPenalty, Sampling, Seed, Stop, Temperature, TopP
@@ -220,7 +228,7 @@ def _kind_of_prompt(value: Any) -> str:
     return "~texts" if isinstance(first, str) else "~lists" if isinstance(first, list) else "~ids"
 
 
-TokenIds = Annotated[list[Annotated[int, Field(ge=0), WHOLE]], Field(min_length=1)]
+TokenIds = Annotated[list[Annotated[int, Field(ge=0), WHOLE]], Field(min_length=1, fail_fast=True)]
 
 
 class CompletionRequest(Request):
