@@ -7,13 +7,14 @@ One line of a `.jsonl` file is one dialogue:
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from assistant.checks import Checks
 from assistant.errors import BadData, ThousandError
 from assistant.jsonl import Problem, Record, read_records, repeated_ids
+from assistant.provenance import Provenance
 
 Role = Literal["system", "user", "assistant"]
 
@@ -26,22 +27,22 @@ def is_text(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
+def said(content: str) -> str:
+    """The content of a message as it is. Raises ValueError when it is blank or no text."""
+    if not content.strip():
+        raise ValueError("is empty")
+    if not is_text(content):
+        raise ValueError("holds half a surrogate pair, which is not text")
+    return content
+
+
 class Message(BaseModel):
     """One turn. Its content is never blank."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     role: Role
-    content: str
-
-    @field_validator("content")
-    @classmethod
-    def _not_blank(cls, content: str) -> str:
-        if not content.strip():
-            raise ValueError("is empty")
-        if not is_text(content):
-            raise ValueError("holds half a surrogate pair, which is not text")
-        return content
+    content: Annotated[str, AfterValidator(said)]
 
 
 def turn_order_problem(messages: Sequence[Message]) -> str | None:
@@ -65,7 +66,7 @@ def turn_order_problem(messages: Sequence[Message]) -> str | None:
 class Dialogue(Record):
     """A conversation of one or more turns; it may end on a user turn (an odd length)."""
 
-    PARTS: ClassVar = {"messages": Message, "checks": Checks}
+    PARTS: ClassVar = {"messages": Message, "checks": Checks, "provenance": Provenance}
 
     messages: tuple[Message, ...] = Field(
         description="An optional system message, then user and assistant in turn, beginning with the user."
@@ -73,6 +74,7 @@ class Dialogue(Record):
     checks: Checks | None = Field(
         None, description="What the last answer must satisfy, where the prompt asks for something a program can decide."
     )
+    provenance: Provenance | None = Field(None, description="Where it was kept from, and by whose consent.")
 
     @field_validator("messages")
     @classmethod

@@ -1,5 +1,5 @@
-"""Where things live, read once from the environment (`THOUSAND_HOME`, `THOUSAND_API_KEY`, `THOUSAND_API_KEYS_FILE`,
-`THOUSAND_ENGINE_KEY`, `THOUSAND_JUDGE_...`)."""
+"""Where things live, read once from the environment (`THOUSAND_HOME`, `THOUSAND_STORE_URL`, `THOUSAND_API_KEY`,
+`THOUSAND_API_KEYS_FILE`, `THOUSAND_ENGINE_KEY`, `THOUSAND_JUDGE_...`)."""
 
 from functools import cache
 from pathlib import Path
@@ -24,6 +24,9 @@ class Settings(BaseSettings):
         if home == Path():
             raise ValueError("is empty: name a folder, or unset it")
         return home.expanduser().absolute()
+
+    store_url: str | None = None
+    """The feedback store's database as SQLAlchemy writes it; by default feedback.sqlite3 in the home folder."""
 
     api_key: SecretStr | None = None
     """Asked for by the endpoint and by the page; a key is required to listen on anything but this machine."""

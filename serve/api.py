@@ -18,16 +18,19 @@ from serve.answers import Reply, answer
 from serve.body import StrictRoute
 from serve.chat import Busy, Refused
 from serve.errors import ApiError, ErrorBody, busy, http_error, invalid, not_allowed, not_found, refused
+from serve.feedback import Accepted, Submission, submit
 from serve.gate import Gate
 from serve.life import Life
 from serve.metrics import Meter
+from serve.seen import watching
 from serve.served import CannotLoad, Served, UnknownModel
 from serve.shapes import ChatCompletion, ChatShape, Completion, ModelCard, ModelList, TextShape
+from serve.store import Store, StoreError
 from serve.watching import Watching
 from serve.wire import ChatRequest, CompletionRequest
 
 EVERY_METHOD = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE"]
-FIELDS = sorted(ChatRequest.model_fields | CompletionRequest.model_fields)
+FIELDS = sorted(ChatRequest.model_fields | CompletionRequest.model_fields | Submission.model_fields)
 
 
 def _answers(*statuses: int, streams: bool = False) -> dict[int | str, dict[str, Any]]:
@@ -58,9 +61,17 @@ def _told() -> Iterator[None]:
         raise refused(error) from None
     except Busy as error:
         raise busy(error) from None
+    except StoreError as error:
+        raise ApiError(503, str(error), kind="server_error", code="store_unavailable") from None
 
 
-def routes(served: Served, access: Access) -> APIRouter:
+def _by() -> str | None:
+    """The name of the key that the request came with."""
+    seen = watching.get()
+    return None if seen is None else seen.key
+
+
+def routes(served: Served, access: Access, store: Store) -> APIRouter:
     """The `/v1` routes."""
     router = APIRouter(
         prefix="/v1",
@@ -110,6 +121,12 @@ def routes(served: Served, access: Access) -> APIRouter:
         reply = Reply(chat, turns, TextShape(chat.template), prompts=len(prompts))
         return await answer(request, reply, stream=bool(body.stream), with_usage=with_usage)
 
+    @router.post("/feedback", responses=_answers(400, 401, 403, 404, 408, 409, 413, 415, 429, 500, 503))
+    async def feedback(body: Submission) -> Accepted:
+        """What a person says of an answer, with the conversation it was given in."""
+        with _told():
+            return await asyncio.to_thread(submit, store, body, by=_by())
+
     _answer_every_method(router, router.prefix)
 
     @router.api_route("/{path:path}", methods=EVERY_METHOD, include_in_schema=False)
@@ -144,11 +161,14 @@ def build_app(
     served: Served,
     *,
     access: Access,
+    store: Store | None = None,
     meter: Meter | None = None,
     life: Life | None = None,
     background: Callable[[], Coroutine[Any, Any, None]] | None = None,
 ) -> FastAPI:
-    """The HTTP application without the page. `background` runs for as long as it is up."""
+    """The HTTP application without the page. What people say goes into `store`, by default the one of THOUSAND_HOME.
+    `background` runs for as long as it is up."""
+    store = Store() if store is None else store
     meter = Meter(served) if meter is None else meter
     life = Life() if life is None else life
 
@@ -167,7 +187,7 @@ def build_app(
     app.add_middleware(
         CORSMiddleware,
         allow_origins=access.origins,
-        allow_methods=["GET", "POST"],
+        allow_methods=["GET", "POST", "DELETE"],
         allow_headers=["*"],
         expose_headers=["X-Request-ID", "Retry-After"],
     )
@@ -198,7 +218,7 @@ def build_app(
         return Response(meter.exposition(), media_type=CONTENT_TYPE_LATEST)
 
     _answer_every_method(app.router)
-    app.include_router(routes(served, access))
+    app.include_router(routes(served, access, store))
     return app
 
 

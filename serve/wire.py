@@ -3,17 +3,9 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import (
-    Discriminator,
-    Field,
-    Tag,
-    ValidationError,
-    WithJsonSchema,
-    field_validator,
-    model_validator,
-)
+from pydantic import Discriminator, Field, Tag, WithJsonSchema, field_validator, model_validator
 
-from assistant.dialogue import Message
+from assistant.dialogue import Message, said
 from assistant.sampling import MOST_STOPS, MaxTokens, RepetitionPenalty, Sampling, Seed, Stop, Temperature, TopP
 from serve.body import WHOLE, Only, Part
 from serve.chat import Refused
@@ -89,11 +81,7 @@ class WireMessage(Part):
     @field_validator("content")
     @classmethod
     def _says_something(cls, content: str | list[TextPart]) -> str:
-        text = content if isinstance(content, str) else "".join(part.text for part in content)
-        try:
-            return Message(role="user", content=text).content
-        except ValidationError as error:
-            raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
+        return said(content if isinstance(content, str) else "".join(part.text for part in content))
 
     def message(self) -> Message:
         """The message as the rest of the house knows it."""

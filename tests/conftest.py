@@ -4,6 +4,7 @@ import os
 
 os.environ.pop("THOUSAND_API_KEY", None)
 os.environ.pop("THOUSAND_API_KEYS_FILE", None)
+os.environ.pop("THOUSAND_STORE_URL", None)
 os.environ.pop("THOUSAND_ENGINE_KEY", None)
 os.environ.pop("THOUSAND_JUDGE_URL", None)
 os.environ.pop("THOUSAND_JUDGE_MODEL", None)

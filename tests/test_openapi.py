@@ -12,12 +12,15 @@ from hypothesis import strategies as st
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
+from assistant import settings as app_settings
 from tests.script import scripted
 
 
 @pytest.fixture(scope="module")
-def document() -> Iterator[str]:
-    with scripted() as endpoint:
+def document(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as patch, scripted() as endpoint:
+        patch.setenv("THOUSAND_STORE_URL", f"sqlite:///{tmp_path_factory.mktemp('store') / 'feedback.sqlite3'}")
+        app_settings.settings.cache_clear()
         yield f"{endpoint.client.base_url}/openapi.json"
 
 
@@ -26,10 +29,10 @@ def test_what_the_document_allows_is_taken_and_what_it_forbids_is_refused(docume
     command += ["--generation-database", "none", "--no-color"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
-    assert "7 selected / 7 total" in done.stdout
+    assert "8 selected / 8 total" in done.stdout
 
 
-@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/feedback"])
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
 def test_with_a_model_that_is_there_nothing_breaks_either(document: str, path: str, mode: GenerationMode) -> None:
     operation = schemathesis.openapi.from_url(document)[path]["POST"]

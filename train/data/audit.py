@@ -21,7 +21,8 @@ RULES = (
     *wording.RULES,
     *near.RULES,
 )
-_ERRORS = frozenset(rule.name for rule in RULES if rule.level == "error")
+ERRORS = frozenset(rule.name for rule in RULES if rule.level == "error")
+"""The rules whose findings must be mended."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Report:
     @property
     def errors(self) -> int:
         """How many findings must be mended."""
-        return sum(finding.rule in _ERRORS for finding in self.findings)
+        return sum(finding.rule in ERRORS for finding in self.findings)
 
 
 def _held_out_that_come_along(files: Sequence[Path]) -> list[Entry]:

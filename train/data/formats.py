@@ -22,7 +22,7 @@ _SHAREGPT_ROLES = {
     "assistant": "assistant",
 }
 _FOR_PEOPLE = ("id", "source", "topic", "license")
-_OWN = (*_FOR_PEOPLE, "checks")
+_OWN = (*_FOR_PEOPLE, "checks", "provenance")
 
 
 def _fields(value: Object, messages: list[Object], taken: set[str], left: set[str] | None = None) -> Read:
