@@ -21,7 +21,8 @@ from assistant.sampling import Sampling
 from assistant.template import IGNORE, Template
 from evaluation.dev import Answer, read_prompts
 from evaluation.judge import Judge
-from evaluation.quality import Interval, Quality, qualities, said_before
+from evaluation.intervals import Interval
+from evaluation.quality import Quality, qualities, said_before
 from tests.judging import completion, judging
 from train.choice_report import agreement, plot_choice, table
 from train.choose import CHOICES, DevTest, Scored, answers_file, choose, dev_loss, read_choices, score_checkpoint
