@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from assistant.dialogue import read_dialogues
+from assistant.lineage import learnt, read_lineage, releases_trained_on
 from tests.conftest import Command, short_dev
 
 
@@ -46,6 +48,8 @@ def test_a_run_leaves_a_whole_release(two_releases: Path, dialogues_file: Path) 
     record = json.loads((place / "release.json").read_text())
     assert record["data"][0]["name"] == dialogues_file.name
     assert record["data"][0]["dialogues"] == 10
+    assert read_lineage("first") == [learnt(dialogue) for dialogue in read_dialogues([dialogues_file])]
+    assert releases_trained_on("mine-3") == ["first", "second"]
     assert record["recipe"]["preset"] == "laptop"
     assert record["template"]["stop_rule"] == "eos"
     assert str(dialogues_file.parent) not in (place / "README.md").read_text(), (

@@ -26,10 +26,8 @@ class Examples:
 
     rendered: list[Rendered]
     """Without what follows the last supervised position: nothing is learnt there."""
-    files: list[str]
-    """The file that each of them came from."""
-    answers: list[int]
-    """How many answers each of them holds."""
+    dialogues: list[Dialogue]
+    """Those that they were made from, whole."""
     cut: list[str]
     """One sentence for each dialogue that did not fit whole, or from which nothing is learnt."""
 
@@ -54,8 +52,7 @@ def render_all(dialogues: Sequence[Dialogue], template: Template, max_tokens: in
     would be learnt too.
     """
     examples: list[Rendered] = []
-    files: list[str] = []
-    answers: list[int] = []
+    learnt: list[Dialogue] = []
     cut: list[str] = []
     for dialogue in dialogues:
         fitted = template.render_within(dialogue.messages, max_tokens)
@@ -66,10 +63,9 @@ def render_all(dialogues: Sequence[Dialogue], template: Template, max_tokens: in
             cut.append(f"{dialogue.where}: {fitted.report}")
         if fitted.rendered.supervised:
             examples.append(_trimmed(fitted.rendered))
-            files.append(dialogue.where.rpartition(":")[0])
-            answers.append(len(dialogue.answers))
+            learnt.append(dialogue)
     check_supervised(examples)
-    return Examples(examples, files, answers, cut)
+    return Examples(examples, learnt, cut)
 
 
 def check_supervised(examples: Sequence[Rendered]) -> None:

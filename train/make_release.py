@@ -1,4 +1,4 @@
-"""A finished run becomes a release: adapter, tokenizer, template, record, model card, notices."""
+"""A finished run becomes a release: adapter, tokenizer, template, record, lineage, model card, notices."""
 
 import json
 import shutil
@@ -11,6 +11,7 @@ import assistant
 from assistant import base_model, release
 from assistant.base_model import EMBEDDED, GEMMA_NOTICE, Base
 from assistant.files import atomic_folder, sha256, write_text
+from assistant.lineage import write_lineage
 from assistant.release import DataFile, Release
 from assistant.sampling import Sampling
 from assistant.template import Rendered
@@ -55,6 +56,7 @@ def make_release(chosen: Chosen) -> Release:
             sampling=sampling,
         )
         release.write(place, record)
+        write_lineage(place, fitted.examples.dialogues)
         plot_choice(run.log, chosen.candidates, place / "training.png", title=run.name)
         if run.base == EMBEDDED:
             write_text(place / "NOTICE", GEMMA_NOTICE)
@@ -91,8 +93,8 @@ def _data_files(fitted: Fitted) -> list[DataFile]:
     """What was learnt from, file by file: cut dialogues as cut, those from which nothing is learnt not counted."""
     examples = fitted.examples
     by_file: dict[str, list[Rendered]] = {file: [] for file in fitted.run.files}
-    for file, rendered in zip(examples.files, examples.rendered, strict=True):
-        by_file[file].append(rendered)
+    for dialogue, rendered in zip(examples.dialogues, examples.rendered, strict=True):
+        by_file[dialogue.where.rpartition(":")[0]].append(rendered)
     return [
         DataFile(
             name=Path(file).name,
