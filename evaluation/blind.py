@@ -143,7 +143,9 @@ def _draw(comparison: Comparison, size: int, seed: int) -> Sample:
         else:
             side: Literal["A", "B"] = source.choice(("A", "B"))
             a, b = (first.text, second.text) if side == "A" else (second.text, first.text)
-            found.append((Pair(prompt=name_of(script), system=script.system, user=script.turns[0].user, a=a, b=b), side))
+            found.append(
+                (Pair(prompt=name_of(script), system=script.system, user=script.turns[0].user, a=a, b=b), side)
+            )
     if not found:
         raise ThousandError(
             f"{comparison.candidate.name} and {comparison.current.name} answered every dev prompt in the same words; there is nothing to vote on."

@@ -138,7 +138,9 @@ class Comparison(_Model):
         except ValidationError:
             raise ThousandError(f"{file} is damaged; make it again with: {again}") from None
         if found.candidate.adapter_sha256 != release.read(place).adapter_sha256:
-            raise ThousandError(f"{file} is of another release than the {candidate} that is here; make it again: {again}")
+            raise ThousandError(
+                f"{file} is of another release than the {candidate} that is here; make it again: {again}"
+            )
         return found
 
     def save(self) -> Path:

@@ -103,5 +103,7 @@ def markdown(comparison: Comparison) -> str:
         lines += ["", f"## {TITLES[compared.name]}", "", f"{compared.file}, SHA-256 `{compared.sha256[:16]}`"]
         if compared.first_failures:
             lines += _failures(compared, comparison)
-        lines += markdown_answers(compared.scripts, {candidate.name: compared.candidate, current.name: compared.current})
+        lines += markdown_answers(
+            compared.scripts, {candidate.name: compared.candidate, current.name: compared.current}
+        )
     return "\n".join(lines) + "\n"

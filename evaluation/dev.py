@@ -54,7 +54,9 @@ def repeated_share(text: str, n: int = 4) -> float:
 def as_answers(prompts: Sequence[Dialogue], replies: Replies) -> list[Answer | None]:
     """What was said to single-turn prompts; None where there is no answer to score."""
     return [
-        None if reply.outcome == "unanswered" else Answer(prompt, reply.text, reply.tokens, reply.stopped, reply.failed_checks)
+        None
+        if reply.outcome == "unanswered"
+        else Answer(prompt, reply.text, reply.tokens, reply.stopped, reply.failed_checks)
         for prompt, (reply,) in zip(prompts, replies, strict=True)
     ]
 

@@ -18,7 +18,9 @@ def summary(columns: Columns) -> dict[str, Any]:
     `unanswered` counts the prompts that have no value at all, as the engine failed.
     """
     prompts = max(map(len, columns.values()))
-    answered = sum(any(values) for values in zip(*[[v is not None for v in column] for column in columns.values()], strict=True))
+    answered = sum(
+        any(values) for values in zip(*[[v is not None for v in column] for column in columns.values()], strict=True)
+    )
     scores: dict[str, Any] = {"prompts": prompts}
     if answered < prompts:
         scores["unanswered"] = prompts - answered
