@@ -82,7 +82,6 @@ def _begun(
     """A new retraining, if the person agrees; an interrupted one is forgotten for it."""
     from retrain.plan import make_plan, timed
     from retrain.state import unfinished
-    from retrain.work import begin, forget
 
     plan = make_plan(data, changes, say)
     _show_news(plan)
@@ -99,6 +98,8 @@ def _begun(
     if not yes and not typer.confirm("Begin?"):
         out.print("Nothing was begun.")
         return None
+    from retrain.work import begin, forget  # which takes seconds to load, and nobody waits for that to be asked
+
     if last is not None and unfinished(last):
         forget(last)
     return begin(plan, name, prompts, say)
