@@ -23,12 +23,10 @@ from evaluation import conversations, dev, safety
 from evaluation.asking import Answered, ask
 from evaluation.conversations import first_failures
 from evaluation.intervals import Interval, paired, pairs
-from evaluation.sets import Columns, PromptSet, Replies, Reply, SetName, name_of
+from evaluation.sets import MAX_TOKENS, Columns, PromptSet, Replies, Reply, SetName
 from evaluation.systems import BASE, URIAL, open_system
 from serve.start import EngineName
 
-MAX_TOKENS = 256
-"""The longest answer of an evaluation, in tokens: whoever has not ended by then is cut, and that is counted."""
 SideName = Literal["candidate", "current"]
 FILE = "comparison.json"
 Progress = Callable[[int, int, str], None]
@@ -84,23 +82,6 @@ class ComparedSet(_Model):
     def replies(self, side: SideName) -> tuple[tuple[Reply, ...], ...]:
         return self.candidate if side == "candidate" else self.current
 
-    def empty(self, side: SideName) -> list[str]:
-        """The prompts to which it said nothing."""
-        return [
-            name_of(script)
-            for script, turns in zip(self.scripts, self.replies(side), strict=True)
-            if any(reply.outcome == "empty" for reply in turns)
-        ]
-
-    def unanswered(self, side: SideName) -> dict[str, str]:
-        """The prompts that have no answer, and why."""
-        return {
-            name_of(script): reply.problem
-            for script, turns in zip(self.scripts, self.replies(side), strict=True)
-            for reply in turns
-            if reply.problem is not None
-        }
-
 
 class Comparison(_Model):
     """The record of one comparison."""
@@ -138,7 +119,9 @@ class Comparison(_Model):
         except ValidationError:
             raise ThousandError(f"{file} is damaged; make it again with: {again}") from None
         if found.candidate.adapter_sha256 != release.read(place).adapter_sha256:
-            raise ThousandError(f"{file} is of another release than the {candidate} that is here; make it again: {again}")
+            raise ThousandError(
+                f"{file} is of another release than the {candidate} that is here; make it again: {again}"
+            )
         return found
 
     def save(self) -> Path:

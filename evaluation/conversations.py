@@ -30,7 +30,9 @@ def columns(scripts: Sequence[ScriptedConversation], replies: Replies) -> Column
     A conversation in which the engine failed has no values.
     """
     answered = [all(reply.outcome != "unanswered" for reply in turns) for turns in replies]
-    passed = [_passed(script, turns) if here else [] for script, turns, here in zip(scripts, replies, answered, strict=True)]
+    passed = [
+        _passed(script, turns) if here else [] for script, turns, here in zip(scripts, replies, answered, strict=True)
+    ]
     checked = [[one for one in turns if one is not None] for turns in passed]
 
     def of(values: Sequence[float]) -> Column:

@@ -6,14 +6,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from assistant import release
 from assistant.base_model import Say
 from assistant.dialogue import Dialogue
 from assistant.errors import BadData
 from assistant.jsonl import Problem, read_records
 from assistant.settings import bundled
 from evaluation.sets import Columns, PromptSet, Replies, read_set, scripted
-from evaluation.systems import System
 from evaluation.tables import summary
 
 
@@ -54,7 +52,9 @@ def repeated_share(text: str, n: int = 4) -> float:
 def as_answers(prompts: Sequence[Dialogue], replies: Replies) -> list[Answer | None]:
     """What was said to single-turn prompts; None where there is no answer to score."""
     return [
-        None if reply.outcome == "unanswered" else Answer(prompt, reply.text, reply.tokens, reply.stopped, reply.failed_checks)
+        None
+        if reply.outcome == "unanswered"
+        else Answer(prompt, reply.text, reply.tokens, reply.stopped, reply.failed_checks)
         for prompt, (reply,) in zip(prompts, replies, strict=True)
     ]
 
@@ -98,11 +98,3 @@ def prompt_set(path: Path | None, say: Say) -> PromptSet:
 def score(answers: Sequence[Answer]) -> dict[str, Any]:
     """The means of `columns` over the prompts, each with its 95 % bootstrap interval."""
     return summary(columns(answers))
-
-
-def record(system: System, scores: dict[str, Any]) -> None:
-    """Write a release's dev scores into its record."""
-    place = release.path(system.name)
-    known = release.read(place)
-    kept = {**scores, "sampling": system.sampling.model_dump(mode="json")}
-    release.write(place, known.model_copy(update={"scores": {**known.scores, "dev": kept}}))
