@@ -88,7 +88,7 @@ class Sample(_Model):
         Raises ThousandError when there is no pair to vote on, or the file is damaged.
         """
         file = _file(comparison.candidate.name, comparison.id)
-        with FileLock(f"{file}.lock"):
+        with _lock():
             if file.exists():
                 return _read(file)
             drawn = _draw(comparison, size, secrets.randbelow(2**32) if seed is None else seed)
@@ -97,7 +97,7 @@ class Sample(_Model):
 
     def vote(self, place: int, vote: Vote | None) -> "Sample":
         """Write a vote down, or take it back, and return the sample as it is then on the disk, where another window may have voted too."""
-        with FileLock(f"{self.file}.lock"):
+        with _lock():
             now = _read(self.file)
             votes = tuple(vote if number == place else one for number, one in enumerate(now.votes))
             voted = now.model_copy(update={"votes": votes})
@@ -116,6 +116,10 @@ class Sample(_Model):
             worse=values.count(-1.0),
             difference=Interval.of(values),
         )
+
+
+def _lock() -> FileLock:
+    return FileLock(release.folder() / "votes.lock")
 
 
 def _file(candidate: str, comparison: str) -> Path:

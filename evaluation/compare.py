@@ -23,12 +23,10 @@ from evaluation import conversations, dev, safety
 from evaluation.asking import Answered, ask
 from evaluation.conversations import first_failures
 from evaluation.intervals import Interval, paired, pairs
-from evaluation.sets import Columns, PromptSet, Replies, Reply, SetName, name_of
+from evaluation.sets import MAX_TOKENS, Columns, PromptSet, Replies, Reply, SetName
 from evaluation.systems import BASE, URIAL, open_system
 from serve.start import EngineName
 
-MAX_TOKENS = 256
-"""The longest answer of an evaluation, in tokens: whoever has not ended by then is cut, and that is counted."""
 SideName = Literal["candidate", "current"]
 FILE = "comparison.json"
 Progress = Callable[[int, int, str], None]
@@ -83,23 +81,6 @@ class ComparedSet(_Model):
 
     def replies(self, side: SideName) -> tuple[tuple[Reply, ...], ...]:
         return self.candidate if side == "candidate" else self.current
-
-    def empty(self, side: SideName) -> list[str]:
-        """The prompts to which it said nothing."""
-        return [
-            name_of(script)
-            for script, turns in zip(self.scripts, self.replies(side), strict=True)
-            if any(reply.outcome == "empty" for reply in turns)
-        ]
-
-    def unanswered(self, side: SideName) -> dict[str, str]:
-        """The prompts that have no answer, and why."""
-        return {
-            name_of(script): reply.problem
-            for script, turns in zip(self.scripts, self.replies(side), strict=True)
-            for reply in turns
-            if reply.problem is not None
-        }
 
 
 class Comparison(_Model):

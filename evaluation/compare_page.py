@@ -2,9 +2,10 @@
 
 from rich.table import Table
 
-from evaluation.compare import ComparedSet, Comparison, SideName
+from evaluation import tables
+from evaluation.compare import ComparedSet, Comparison
 from evaluation.guard import Reason, guard
-from evaluation.tables import markdown_answers, markdown_table
+from evaluation.tables import changed_remark, markdown_answers, markdown_table
 
 TITLES = {"dev": "Dev prompts", "conversations": "Scripted conversations", "safety": "Safety prompts"}
 
@@ -38,31 +39,13 @@ def table(comparison: Comparison) -> Table:
 
 
 def remarks(comparison: Comparison) -> list[str]:
-    """What a reader of the numbers must know, a sentence each: what is not in them, and what is in them that is odd."""
+    """What a reader of the numbers must know, a line each."""
+    first, second = comparison.candidate, comparison.current
     lines = []
     for compared in comparison.sets:
-        lines += [f"{compared.name}: left out {duplicate}" for duplicate in compared.left_out]
-        lines += _of_side(compared, "candidate", comparison.candidate.name)
-        lines += _of_side(compared, "current", comparison.current.name)
-    for known in (comparison.candidate, comparison.current):
-        if known.changed:
-            lines.append(
-                f"{known.name} had been asked {len(known.changed)} of the prompts in other words before, and was asked anew: "
-                + ", ".join(known.changed)
-            )
-    return lines
-
-
-def _of_side(compared: ComparedSet, side: SideName, name: str) -> list[str]:
-    lines = []
-    problems = compared.unanswered(side)
-    if problems:
-        told = "; ".join(f"{prompt}: {problem}" for prompt, problem in problems.items())
-        lines.append(f"{compared.name}: {name} has no answer to {len(problems)} prompts, which are not scored: {told}")
-    empty = compared.empty(side)
-    if empty:
-        lines.append(f"{compared.name}: {name} said nothing to {', '.join(empty)}, which counts as failed")
-    return lines
+        both = {first.name: compared.candidate, second.name: compared.current}
+        lines += tables.remarks(compared.name, compared.scripts, compared.left_out, both)
+    return lines + changed_remark(first.name, first.changed) + changed_remark(second.name, second.changed)
 
 
 def verdict(comparison: Comparison, reasons: list[Reason]) -> str:

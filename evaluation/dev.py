@@ -6,14 +6,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from assistant import release
 from assistant.base_model import Say
 from assistant.dialogue import Dialogue
 from assistant.errors import BadData
 from assistant.jsonl import Problem, read_records
 from assistant.settings import bundled
 from evaluation.sets import Columns, PromptSet, Replies, read_set, scripted
-from evaluation.systems import System
 from evaluation.tables import summary
 
 
@@ -100,11 +98,3 @@ def prompt_set(path: Path | None, say: Say) -> PromptSet:
 def score(answers: Sequence[Answer]) -> dict[str, Any]:
     """The means of `columns` over the prompts, each with its 95 % bootstrap interval."""
     return summary(columns(answers))
-
-
-def record(system: System, scores: dict[str, Any]) -> None:
-    """Write a release's dev scores into its record."""
-    place = release.path(system.name)
-    known = release.read(place)
-    kept = {**scores, "sampling": system.sampling.model_dump(mode="json")}
-    release.write(place, known.model_copy(update={"scores": {**known.scores, "dev": kept}}))

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict
 
 from evaluation.compare import Comparison, Measure
 from evaluation.intervals import Interval
-from evaluation.sets import SetName
+from evaluation.sets import SetName, unanswered
+from evaluation.tables import counted
 
 SEED_DEVIATION: dict[tuple[SetName, str], float] = {
     ("dev", "score"): 0.008,
@@ -55,10 +56,10 @@ def guard(comparison: Comparison) -> list[Reason]:
     """
     reasons = []
     for compared in comparison.sets:
-        unanswered = compared.unanswered("candidate")
-        if unanswered:
+        missing = unanswered(compared.scripts, compared.candidate)
+        if missing:
             sentence = (
-                f"It gave no answer to {len(unanswered)} prompts of the set {compared.name} ({', '.join(unanswered)}); run the "
+                f"It gave no answer to {counted(len(missing), 'prompt')} of the set {compared.name} ({', '.join(missing)}); run the "
                 f"comparison again, which asks only those: thousand evaluate compare {comparison.candidate.name}"
             )
             reasons.append(Reason(set=compared.name, measure="unanswered", sentence=sentence))

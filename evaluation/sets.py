@@ -16,6 +16,8 @@ from assistant.jsonl import Problem, Record, read_records, repeated_ids
 from assistant.settings import bundled
 from evaluation.intervals import Column
 
+MAX_TOKENS = 256
+"""The longest answer of an evaluation: one that has not ended by then is cut, and counted as that."""
 SetName = Literal["dev", "conversations", "safety"]
 FILES: dict[SetName, str] = {
     "dev": "dev.jsonl",
@@ -72,6 +74,25 @@ class PromptSet:
 def name_of(record: Record) -> str:
     """The id of a prompt, or the number of its line."""
     return record.id or f"line {record.where.rpartition(':')[2]}"
+
+
+def empty(scripts: Sequence[ScriptedConversation], replies: Replies) -> list[str]:
+    """The prompts to which a system said nothing."""
+    return [
+        name_of(script)
+        for script, turns in zip(scripts, replies, strict=True)
+        if any(reply.outcome == "empty" for reply in turns)
+    ]
+
+
+def unanswered(scripts: Sequence[ScriptedConversation], replies: Replies) -> dict[str, str]:
+    """The prompts that have no answer, and why."""
+    return {
+        name_of(script): reply.problem
+        for script, turns in zip(scripts, replies, strict=True)
+        for reply in turns
+        if reply.problem is not None
+    }
 
 
 def scripted(prompt: Dialogue) -> ScriptedConversation:

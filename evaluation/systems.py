@@ -37,7 +37,7 @@ def _identity(chat: Chat, kind: str, known: Release) -> str:
     vocabulary = known.vocabulary if kind == "release" else "full"
     package = _PACKAGES.get(chat.engine.name)
     engine = [chat.engine.name, version(package) if package else None]
-    made_of = [kind, adapter, known.base_checksum, vocabulary, chat.template.record(), engine, CONTEXT]
+    made_of: list[Any] = [kind, adapter, known.base_checksum, vocabulary, chat.template.record(), engine, CONTEXT]
     if kind == URIAL:
         from evaluation.urial import in_context
 
@@ -73,3 +73,11 @@ def open_system(
         chat = open_chat(name, engine=engine, context=CONTEXT, say=say, progress=progress)
         shown = name
     return System(shown, chat, sampling, _identity(chat, name if name in (BASE, URIAL) else "release", known))
+
+
+def record(system: System, name: str, scores: dict[str, Any]) -> None:
+    """Write what a release scored on a set into its record."""
+    place = release.path(system.name)
+    known = release.read(place)
+    kept = {**scores, "sampling": system.sampling.model_dump(mode="json")}
+    release.write(place, known.model_copy(update={"scores": {**known.scores, name: kept}}))

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from assistant.held_out import ScriptedConversation
 from evaluation.intervals import Interval, present
-from evaluation.sets import Columns, Replies, Reply, name_of
+from evaluation.sets import Columns, Replies, Reply, empty, name_of, unanswered
 
 Scores = Mapping[str, Any]
 
@@ -73,6 +73,35 @@ def markdown_answers(scripts: Sequence[ScriptedConversation], systems: Mapping[s
                 note = notes(reply)
                 lines += ["", f"**{name}**" + (f" ({note})" if note else "") + f": {_quoted(reply.text)}"]
     return lines
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and what it counts."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def remarks(
+    name: str, scripts: Sequence[ScriptedConversation], left_out: Sequence[str], systems: Mapping[str, Replies]
+) -> list[str]:
+    """What a reader of a set's numbers must know, a line each: what is not in them, and what counts as failed unsaid."""
+    lines = [f"{name}: left out {duplicate}" for duplicate in left_out]
+    for system, replies in systems.items():
+        missing, nothing = unanswered(scripts, replies), empty(scripts, replies)
+        if missing:
+            told = "; ".join(f"{prompt}: {problem}" for prompt, problem in missing.items())
+            lines.append(f"{name}: {system} has no answer to {counted(len(missing), 'prompt')}, not scored: {told}")
+        if nothing:
+            lines.append(f"{name}: {system} said nothing to {', '.join(nothing)}, which counts as failed")
+    return lines
+
+
+def changed_remark(system: str, changed: Sequence[str]) -> list[str]:
+    """That prompts have changed since a system was asked them, if some have."""
+    if not changed:
+        return []
+    return [
+        f"{system} was asked {counted(len(changed), 'prompt')} anew, with other words than before: {', '.join(changed)}"
+    ]
 
 
 def notes(reply: Reply) -> str:
