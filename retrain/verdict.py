@@ -74,7 +74,7 @@ def record(comparison: Comparison) -> Verdict:
     return Verdict(comparison, reasons)
 
 
-def verdict_of(candidate: str) -> Verdict:
-    """The verdict of the last comparison of a release. Raises ThousandError when there is none."""
-    comparison = Comparison.read(candidate)
-    return Verdict(comparison, [reason.sentence for reason in guard(comparison)])
+def renew(comparison: Comparison) -> None:
+    """Do that for a comparison that was made by itself, if its candidate was retrained; others need no verdict to be promoted."""
+    if release.read(release.path(comparison.candidate.name)).guard is not None:
+        record(comparison)

@@ -89,7 +89,7 @@ def build_result(access: Access) -> Part:
         attempt(access, request, lambda: promoted(request, reason))
 
     def on_keep(request: gradio.Request) -> None:
-        attempt(access, request, lambda: kept())
+        attempt(access, request, kept)
 
     def kept() -> str:
         keep_current()

@@ -9,11 +9,15 @@ from assistant.errors import ThousandError
 from retrain import background
 from retrain.curves import curves_of
 from retrain.plan import make_plan
-from retrain.state import ask_to_stop, standing
+from retrain.state import Standing, ask_to_stop, standing
 from serve.access import Access
 from serve.ui import retrain_view as view
 from serve.ui.operator import attempt
 from serve.ui.parts import Part, Updates
+
+
+def _may_begin(found: Standing) -> bool:
+    return not found.running and not found.can_go_on
 
 
 def build_run(access: Access, timer: gradio.Timer) -> Part:
@@ -42,7 +46,7 @@ def build_run(access: Access, timer: gradio.Timer) -> Part:
         found = standing()
         return {
             now: view.now(found),
-            begin: gradio.Button(visible=not found.running and not found.can_go_on),
+            begin: gradio.Button(visible=_may_begin(found)),
             go_on: gradio.Button(visible=found.can_go_on),
             anew: gradio.Button(visible=found.can_go_on),
             stop: gradio.Button(visible=found.running and not found.stopping),
@@ -64,16 +68,17 @@ def build_run(access: Access, timer: gradio.Timer) -> Part:
         return shown
 
     def look_closely() -> Updates:
-        if standing().running:
+        found = standing()
+        if found.running:
             return {news: ""}
         try:
             plan = make_plan()
         except ThousandError as error:
-            return {news: view.html(view.paragraph(str(error))), begin: gradio.Button(interactive=False)}
-        return {news: view.news(plan), begin: gradio.Button(interactive=plan.news.any)}
+            return {news: view.html(view.paragraph(str(error))), begin: gradio.Button(visible=False)}
+        return {news: view.news(plan), begin: gradio.Button(visible=_may_begin(found) and plan.news.any)}
 
     def on_begin(request: gradio.Request) -> None:
-        attempt(access, request, lambda: started())
+        attempt(access, request, started)
 
     def on_anew(request: gradio.Request) -> None:
         attempt(access, request, lambda: started("--fresh"))
