@@ -188,6 +188,10 @@ def evaluate_compare(
         out.print(line, markup=False, highlight=False, soft_wrap=True)
     if page:
         write_text(page, compare_page.markdown(compared))
+    if current is None and not files and (max_tokens, seed, engine) == (MAX_TOKENS, 0, "auto"):
+        from retrain.verdict import renew
+
+        renew(compared)
 
 
 @evaluate_app.command("blind")

@@ -79,7 +79,7 @@ def fit(
     """
     if base.checksum != run.base_checksum:
         raise ThousandError(
-            f"The base model {base.name} has changed since the run {run.name!r} began; start a new run with: thousand train"
+            f"The base model {base.name} has changed since the run {run.name!r} began; start a new run with: {run.anew}"
         )
     if processes.rank() > 0:
         return _fit(run, base, report, say, judge, until_epoch)

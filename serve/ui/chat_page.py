@@ -4,19 +4,13 @@ Conversations are kept in the browser's local storage only, under a secret that 
 restart loses none of them.
 """
 
-import os
 import secrets
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from itertools import pairwise
 from typing import Any
 
-from assistant.settings import settings
-
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-os.environ.setdefault("GRADIO_TEMP_DIR", str(settings().home / "gradio"))
 import gradio
-from fastapi import Depends, FastAPI
 from filelock import FileLock
 from pydantic import ValidationError
 
@@ -24,19 +18,16 @@ from assistant.dialogue import Message
 from assistant.errors import validation_sentence
 from assistant.files import write_text
 from assistant.sampling import Sampling
+from assistant.settings import settings
 from serve.access import Access
 from serve.chat import Busy, Chat, Refused
 from serve.engines.base import EngineError
-from serve.errors import ApiError, nothing_there
+from serve.errors import ApiError
 from serve.life import Life
 from serve.metrics import Meter
 from serve.seen import Seen
 from serve.served import Served
-from serve.ui.login import Sessions, add_login, page_routes_only
 from serve.watching import page_turn
-
-THEME = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
-"""Fonts of the reader's own system: the page calls nothing outside."""
 
 
 def _browser_secret() -> str:
@@ -85,40 +76,6 @@ def _refuse(seen: Seen, error: ValidationError | Refused | Busy | ApiError) -> N
         _tell(str(error))
 
 
-def mount_page(app: FastAPI, served: Served, access: Access, meter: Meter, life: Life) -> FastAPI:
-    """The application with the chat page at `/`; with keys, the page asks for one as the password of any user name."""
-    sessions = Sessions(access.keys)
-
-    def cookie() -> str:
-        return f"access-token-unsecure-{page_app.cookie_id}"
-
-    def knows_key(_: str, password: str) -> bool:
-        return access.keys.check(password) is not None
-
-    add_login(app, access, sessions, cookie)
-    gradio.mount_gradio_app(
-        app,
-        build_page(served, access, meter, life),
-        path="/",
-        app_kwargs={
-            "dependencies": [Depends(page_routes_only(access, sessions, cookie))],
-            "exception_handlers": {404: nothing_there, 405: nothing_there},
-        },
-        auth=knows_key if access.keys.asked else None,
-        auth_message="Any user name; the password is an API key of the server." if access.keys.asked else None,
-        footer_links=[],
-        run_history=False,
-        max_file_size="1mb",
-        ssr_mode=False,
-        enable_monitoring=False,
-        mcp_server=False,
-        theme=THEME,
-    )
-    page_app = app.routes[-1].app  # type: ignore[attr-defined]
-    page_app.tokens = sessions
-    return app
-
-
 def _about(chat: Chat) -> str:
     return (
         f"Release **{chat.name}**. It has a good manner and a small memory: check its facts. "
@@ -153,8 +110,8 @@ def _settings(chat: Chat) -> list[gradio.Slider]:
     ]
 
 
-def build_page(served: Served, access: Access, meter: Meter, life: Life) -> gradio.ChatInterface:
-    """The page. Each question goes to the release that is current then; which one that is, and the sliders' places, are told
+def build_chat(served: Served, access: Access, meter: Meter, life: Life) -> gradio.ChatInterface:
+    """The chat page. Each question goes to the release that is current then; which one that is, and the sliders' places, are told
     anew whenever the page is loaded."""
     defaults = served.current.sampling
 
