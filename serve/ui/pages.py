@@ -16,7 +16,9 @@ from serve.errors import nothing_there
 from serve.life import Life
 from serve.metrics import Meter
 from serve.served import Served
+from serve.ui.asking import House
 from serve.ui.chat_page import build_chat
+from serve.ui.chat_parts import SCRIPT, STYLE
 from serve.ui.login import Sessions, add_login, page_routes_only
 
 THEME = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
@@ -42,7 +44,8 @@ OTHERS = (
 
 def build_pages(served: Served, access: Access, meter: Meter, life: Life) -> gradio.Blocks:
     """All pages. Who may use which is checked in each page's handlers, whatever is shown."""
-    pages = build_chat(served, access, meter, life)
+    with gradio.Blocks(title="Thousand", analytics_enabled=False) as pages:
+        build_chat(House(served, access, meter, life))
     for title, path, module, name in OTHERS:
         builder = _builder(module, name)
         if builder is not None:
@@ -79,6 +82,8 @@ def mount_pages(app: FastAPI, served: Served, access: Access, meter: Meter, life
         enable_monitoring=False,
         mcp_server=False,
         theme=THEME,
+        css=STYLE.read_text(encoding="utf-8"),
+        head=f"<script>{SCRIPT.read_text(encoding='utf-8')}</script>",
     )
     page_app = app.routes[-1].app  # type: ignore[attr-defined]
     page_app.tokens = sessions
