@@ -47,7 +47,8 @@ async def answers(chat: Chat, prompts: Sequence[Dialogue], seeds: int) -> list[l
         return "".join([piece async for piece in turn.text]).strip()
 
     try:
-        return [list(await asyncio.gather(*[one(prompt, seed) for seed in range(seeds)])) for prompt in prompts]
+        given = await asyncio.gather(*[one(prompt, seed) for prompt in prompts for seed in range(seeds)])
+        return [given[first : first + seeds] for first in range(0, len(given), seeds)]
     finally:
         await chat.engine.close()
 
@@ -75,7 +76,7 @@ def main() -> None:
     for of, (file, seeds) in sets.items():
         prompts = questions(file)
         said = [
-            asyncio.run(answers(open_chat(name, engine="auto", context=4096, say=print), prompts, seeds))
+            asyncio.run(answers(open_chat(name, engine="auto", context=1024, say=print, most_turns=1000), prompts, seeds))
             for name in names
         ]
         columns = [shares(prompts, texts) for texts in said]

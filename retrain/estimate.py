@@ -69,7 +69,7 @@ def estimate(record: Release, recipe: Recipe, dialogues: Sequence[Dialogue]) -> 
     tokens = 0
     for dialogue in dialogues:
         length = min(recipe.max_tokens, len(template.render(dialogue.messages).ids))
-        tokens += length * (recipe.multi_turn_repeats if len(dialogue.answers) > 1 else 1)
+        tokens += length * recipe.repeats(dialogue)
     return Estimate(round(tokens * recipe.epochs), _speed(record, recipe), read_took())
 
 
