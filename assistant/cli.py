@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from assistant.cli_data import data_app
 from assistant.cli_evaluate import evaluate_app
 from assistant.cli_releases import releases_app
+from assistant.cli_retrain import retrain_app
 from assistant.cli_train import train_app
 from assistant.console import (
     ContextOption,
@@ -33,6 +34,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(train_app, name="train")
+app.add_typer(retrain_app, name="retrain")
 app.add_typer(releases_app, name="releases")
 app.add_typer(data_app, name="data")
 app.add_typer(evaluate_app, name="evaluate")

@@ -1,71 +1,206 @@
 """`thousand evaluate ...`: one short function per verb."""
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from assistant.console import EngineOption, ReleaseOption, bar, merging, out, say
+from assistant.console import EngineOption, bar, merging, out, say
+from assistant.errors import ThousandError
 from assistant.files import write_text
-
-DEV_MAX_TOKENS = 256
+from evaluation.sets import MAX_TOKENS, PromptSet, SetName
 
 evaluate_app = typer.Typer(help="Judge what a model says.", no_args_is_help=True)
+
+ReleasesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--release", help="A release by name; several times for several side by side. The current one by default."
+    ),
+]
+BaseOption = Annotated[bool, typer.Option("--base", help="Also ask the plain base model, side by side.")]
+UrialOption = Annotated[
+    bool,
+    typer.Option("--urial", help="Also ask the base model with three examples in its context (URIAL), side by side."),
+]
+PageOption = Annotated[Path | None, typer.Option(help="Write every answer to this Markdown file.")]
+PenaltyOption = Annotated[float | None, typer.Option(help="Instead of the release's own.")]
+TemperatureOption = Annotated[float | None, typer.Option(help="Instead of the release's own.")]
+MaxTokensOption = Annotated[int, typer.Option(min=1, help="The longest answer.")]
+SeedOption = Annotated[int, typer.Option(min=0)]
+CandidateArgument = Annotated[str, typer.Argument(help="A release.")]
+
+
+def _settings(
+    max_tokens: int, seed: int, temperature: float | None = None, repetition_penalty: float | None = None
+) -> dict[str, Any]:
+    """What is not as a release has it. Raises pydantic.ValidationError for a value outside its range."""
+    from assistant.sampling import Sampling
+
+    given = {"repetition_penalty": repetition_penalty, "temperature": temperature}
+    settings = {name: value for name, value in given.items() if value is not None}
+    settings |= {"max_tokens": max_tokens, "seed": seed}
+    Sampling.model_validate(settings)
+    return settings
+
+
+def _evaluate(
+    asked: PromptSet,
+    releases: list[str] | None,
+    base: bool,
+    urial: bool,
+    page: Path | None,
+    settings: dict[str, Any],
+    engine: Any,
+    own_file: bool,
+) -> None:
+    """Ask each system, print the scores side by side, and write them into the releases' records where all was as by default."""
+    from assistant import release
+    from evaluation import side_by_side, tables
+    from evaluation.systems import BASE, URIAL, record
+
+    chosen = list(dict.fromkeys(releases or [release.current(say)]))
+    names = [*chosen, *([BASE] if base else []), *([URIAL] if urial else [])]
+    judged = side_by_side.judge_systems(
+        names, asked, settings=settings, engine=engine, say=say, progress=merging, bar=bar
+    )
+    out.print(tables.table({one.system.name: one.scores for one in judged}))
+    for line in side_by_side.to_know(asked, judged):
+        out.print(line, markup=False, highlight=False, soft_wrap=True)
+    if page:
+        write_text(page, side_by_side.page(asked, judged))
+    if not own_file and engine == "auto" and settings == {"max_tokens": MAX_TOKENS, "seed": 0}:
+        for one in judged:
+            if one.system.name in chosen and "unanswered" not in one.scores:
+                record(one.system, asked.name, one.scores)
 
 
 @evaluate_app.command("dev")
 def evaluate_dev(
-    release: ReleaseOption = None,
-    base: Annotated[bool, typer.Option(help="Also ask the plain base model, side by side.")] = False,
-    urial: Annotated[
-        bool, typer.Option(help="Also ask the base model with three examples in its context (URIAL), side by side.")
-    ] = False,
+    release: ReleasesOption = None,
+    base: BaseOption = False,
+    urial: UrialOption = False,
     prompts: Annotated[
         Path | None, typer.Option(help="A .jsonl file of single-turn prompts; by default the dev set that comes along.")
     ] = None,
-    page: Annotated[Path | None, typer.Option(help="Write every answer to this Markdown file.")] = None,
-    repetition_penalty: Annotated[float | None, typer.Option(help="Instead of the release's own.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="Instead of the release's own.")] = None,
-    max_tokens: Annotated[int, typer.Option(min=1, help="The longest answer.")] = DEV_MAX_TOKENS,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    page: PageOption = None,
+    repetition_penalty: PenaltyOption = None,
+    temperature: TemperatureOption = None,
+    max_tokens: MaxTokensOption = MAX_TOKENS,
+    seed: SeedOption = 0,
     engine: EngineOption = "auto",
 ) -> None:
     """Answer the dev prompts and say what a program can tell of the answers."""
-    from assistant.sampling import Sampling
     from evaluation import dev
-    from evaluation.quality import Interval, qualities
-    from serve.start import open_base_chat, open_chat
 
-    asked = dev.read_prompts(prompts)
-    changes = {"repetition_penalty": repetition_penalty, "temperature": temperature}
-    given = {key: value for key, value in changes.items() if value is not None}
-    Sampling.model_validate({**given, "max_tokens": max_tokens, "seed": seed})
-    opened = open_chat(release, engine=engine, context=4096, say=say, progress=merging)
-    sampling = Sampling.model_validate(
-        {**opened.sampling.model_dump(), **given, "max_tokens": max_tokens, "seed": seed}
-    )
-    chats = {opened.name: opened}
-    if base and opened.record:
-        plain = open_base_chat(opened.record.base, engine=engine, context=4096, say=say)
-        chats[f"base model {Path(plain.name).name}"] = plain
-    if urial and opened.record:
-        from evaluation.urial import open_in_context_chat
+    settings = _settings(max_tokens, seed, temperature, repetition_penalty)
+    asked = dev.prompt_set(prompts, say)
+    _evaluate(asked, release, base, urial, page, settings, engine, prompts is not None)
 
-        shown = open_in_context_chat(opened.record.base, engine=engine, context=4096, say=say)
-        chats[shown.name] = shown
-    systems: dev.Systems = {}
-    for name, system in chats.items():
-        with bar(name) as advance:
-            answers = dev.answers_of(system, asked, sampling, lambda done: advance(done, len(asked), ""))
-        scores = dev.score(answers)
-        if all(prompt.messages[-1].role == "assistant" for prompt in asked):
-            found = qualities(answers, say)
-            score = Interval.of([quality.score(with_grade=False) for quality in found])
-            scores = {"score": score.model_dump(), **scores}
-        systems[name] = (answers, scores)
-    out.print(dev.table(systems))
+
+@evaluate_app.command("conversations")
+def evaluate_conversations(
+    release: ReleasesOption = None,
+    base: BaseOption = False,
+    urial: UrialOption = False,
+    prompts: Annotated[
+        Path | None, typer.Option(help="A .jsonl file of scripted conversations; by default the 40 that come along.")
+    ] = None,
+    page: PageOption = None,
+    repetition_penalty: PenaltyOption = None,
+    temperature: TemperatureOption = None,
+    max_tokens: MaxTokensOption = MAX_TOKENS,
+    seed: SeedOption = 0,
+    engine: EngineOption = "auto",
+) -> None:
+    """Hold the scripted conversations and check each turn, with the model's own earlier answers in the context."""
+    from evaluation import conversations
+
+    settings = _settings(max_tokens, seed, temperature, repetition_penalty)
+    asked = conversations.prompt_set(prompts)
+    _evaluate(asked, release, base, urial, page, settings, engine, prompts is not None)
+
+
+@evaluate_app.command("safety")
+def evaluate_safety(
+    release: ReleasesOption = None,
+    base: BaseOption = False,
+    urial: UrialOption = False,
+    prompts: Annotated[
+        Path | None, typer.Option(help="A .jsonl file of safety prompts; by default the 30 that come along.")
+    ] = None,
+    page: PageOption = None,
+    repetition_penalty: PenaltyOption = None,
+    temperature: TemperatureOption = None,
+    max_tokens: MaxTokensOption = MAX_TOKENS,
+    seed: SeedOption = 0,
+    engine: EngineOption = "auto",
+) -> None:
+    """Answer the safety prompts and check the answers by rule: a floor, not a verdict."""
+    from evaluation import safety
+
+    settings = _settings(max_tokens, seed, temperature, repetition_penalty)
+    asked = safety.prompt_set(prompts)
+    _evaluate(asked, release, base, urial, page, settings, engine, prompts is not None)
+
+
+@evaluate_app.command("compare")
+def evaluate_compare(
+    candidate: CandidateArgument,
+    current: Annotated[
+        str | None,
+        typer.Argument(
+            help="What to compare it with: another release, base (its base model), or urial (that with three examples in its "
+            "context). The current release by default."
+        ),
+    ] = None,
+    dev: Annotated[Path | None, typer.Option(help="Prompts in place of the dev set.")] = None,
+    conversations: Annotated[Path | None, typer.Option(help="In place of the scripted conversations.")] = None,
+    safety: Annotated[Path | None, typer.Option(help="In place of the safety prompts.")] = None,
+    page: PageOption = None,
+    max_tokens: MaxTokensOption = MAX_TOKENS,
+    seed: SeedOption = 0,
+    engine: EngineOption = "auto",
+) -> None:
+    """Ask a release and the current one the dev prompts, the scripted conversations and the safety prompts, and say how far apart they are."""
+    from evaluation import compare_page
+    from evaluation.compare import compare
+    from evaluation.guard import guard
+
+    _settings(max_tokens, seed)
+    given: list[tuple[SetName, Path | None]] = [("dev", dev), ("conversations", conversations), ("safety", safety)]
+    files = {name: path for name, path in given if path is not None}
+    with bar("answers") as advance:
+        compared = compare(
+            candidate,
+            current,
+            say=say,
+            progress=advance,
+            files=files,
+            max_tokens=max_tokens,
+            seed=seed,
+            engine=engine,
+        )
+    out.print(compare_page.table(compared))
+    reasons = guard(compared)
+    for line in [*compare_page.remarks(compared), compare_page.verdict(compared, reasons)]:
+        out.print(line, markup=False, highlight=False, soft_wrap=True)
     if page:
-        write_text(page, dev.markdown(systems, sampling))
-    as_by_default = not given and prompts is None and (max_tokens, seed, engine) == (DEV_MAX_TOKENS, 0, "auto")
-    if as_by_default:
-        dev.record(opened, systems[opened.name][1], sampling)
+        write_text(page, compare_page.markdown(compared))
+    if current is None and not files and (max_tokens, seed, engine) == (MAX_TOKENS, 0, "auto"):
+        from retrain.verdict import renew
+
+        renew(compared)
+
+
+@evaluate_app.command("blind")
+def evaluate_blind(candidate: CandidateArgument) -> None:
+    """Vote on pairs of answers of a comparison without knowing whose they are."""
+    from evaluation.blind import Sample
+    from evaluation.blind_terminal import vote_in_terminal
+    from evaluation.compare import Comparison
+
+    if not sys.stdin.isatty():
+        raise ThousandError("Voting takes single keys, so it needs a terminal; start it in one.")
+    vote_in_terminal(Sample.open(Comparison.read(candidate)), out)

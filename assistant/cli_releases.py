@@ -51,11 +51,19 @@ def releases_show(
 
 
 @releases_app.command("promote")
-def releases_promote(name: str) -> None:
+def releases_promote(
+    name: str,
+    override: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHY", help="Promote a retrained release that is worse all the same; why is kept in its record."
+        ),
+    ] = None,
+) -> None:
     """Make a release the one that chats."""
     from assistant import release
 
-    before = release.promote(name)
+    before = release.promote(name, override)
     out.print(
         f"{name} is current" + (f"; it replaces {before}. Back with: thousand releases rollback" if before else "."),
         highlight=False,

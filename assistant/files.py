@@ -72,3 +72,17 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         _sync_folder(target.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def append_line(target: Path, line: str) -> None:
+    """Put a line at the end of a file and wait until it is on the disk; a line that a crash cut before is ended first."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            torn = file.read(1) != b"\n"
+        else:
+            torn = False
+        file.write(("\n" if torn else "").encode() + line.encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())

@@ -45,6 +45,38 @@ class DataFile(BaseModel):
     supervised_tokens: int
 
 
+class Override(BaseModel):
+    """A person promoted a release in spite of what stands against it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    why: str
+    when: datetime
+    by: str | None = None
+    """The name of the key that it was done with on the page; None for somebody at this machine."""
+
+
+class Guard(BaseModel):
+    """What stands between a retrained release and its promotion; one that was made by `thousand train` has none."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    against: str
+    """The release that it is to replace."""
+    compared: datetime | None = None
+    """When it was compared with that one."""
+    reasons: list[str] = []
+    """In what it is worse, by more than another seed would change it."""
+    override: Override | None = None
+
+    @property
+    def blocks(self) -> list[str]:
+        """Why it is not promoted without an override."""
+        if self.compared is None:
+            return [f"it has not been compared with {self.against} yet (thousand retrain does that)"]
+        return self.reasons
+
+
 class Release(BaseModel):
     """What is known of a release; saved as `release.json` in its folder."""
 
@@ -76,6 +108,7 @@ class Release(BaseModel):
     """Of the adapter, or of the whole model's weights."""
     sampling: Sampling = Sampling()
     scores: dict[str, Any] = {}
+    guard: Guard | None = None
 
     @property
     def base_name(self) -> str:
@@ -273,15 +306,40 @@ def current(say: Say = base_model.quiet) -> str:
     raise ThousandError("There is no release yet; make one with: thousand train")
 
 
-def promote(name: str) -> str | None:
-    """Make a release the current one; returns the one it replaces, None when it already was current."""
-    path(name)
+class Blocked(ThousandError):
+    """A retrained release is worse than the one it is to replace, or has not been compared with it."""
+
+
+def promote(name: str, override: str | None = None, by: str | None = None) -> str | None:
+    """Make a release the current one; returns the one it replaces, None when it already was current.
+
+    `override` says why it is promoted in spite of what its guard says; that is kept in its record. Raises Blocked without
+    it, and ThousandError for one that overrides nothing.
+    """
+    place = path(name)
     with _locked_history() as promoted:
         before = promoted[-1] if promoted else None
         if before == name:
             return None
+        _pass_guard(place, override, by)
         promoted.append(name)
         return before
+
+
+def _pass_guard(place: Path, why: str | None, by: str | None) -> None:
+    record = read(place)
+    blocks = record.guard.blocks if record.guard else []
+    if record.guard is None or not blocks:
+        if why is not None:
+            raise ThousandError(f"Nothing stands against promoting {record.name}, so there is nothing to override.")
+        return
+    if why is None or not why.strip():
+        raise Blocked(
+            f"{record.name} is not promoted: {'; '.join(blocks)}. To promote it all the same, say why: "
+            f'thousand releases promote {record.name} --override "WHY"'
+        )
+    record.guard.override = Override(why=why.strip(), when=now(), by=by)
+    write(place, record)
 
 
 def rollback() -> str:

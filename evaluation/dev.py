@@ -1,24 +1,18 @@
 """What a system says to the dev prompts, and what a program can tell of it: does it stop, does it repeat itself, does it do as asked."""
 
-import asyncio
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
-from assistant import release
+from assistant.base_model import Say
 from assistant.dialogue import Dialogue
-from assistant.errors import BadData, ThousandError
+from assistant.errors import BadData
 from assistant.jsonl import Problem, read_records
-from assistant.sampling import Sampling
 from assistant.settings import bundled
-from serve.chat import Chat, Refused
-from serve.engines.base import EngineError
-
-CONCURRENT = 4
+from evaluation.sets import Columns, PromptSet, Replies, read_set, scripted
+from evaluation.tables import summary
 
 
 @dataclass(frozen=True)
@@ -55,141 +49,52 @@ def repeated_share(text: str, n: int = 4) -> float:
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
-async def _answer(chat: Chat, prompt: Dialogue, sampling: Sampling) -> Answer:
-    messages = [message for message in prompt.messages if message.role != "assistant"]
-    try:
-        turn = chat.turn(messages, sampling)
-        text = "".join([piece async for piece in turn.text])
-    except (Refused, EngineError) as error:
-        raise ThousandError(f"{prompt.where}: {error}") from None
-    failed = tuple(prompt.checks.failed(text)) if prompt.checks else ()
-    return Answer(prompt, text, turn.usage.completion_tokens, turn.finish_reason == "stop", failed)
+def as_answers(prompts: Sequence[Dialogue], replies: Replies) -> list[Answer | None]:
+    """What was said to single-turn prompts; None where there is no answer to score."""
+    return [
+        None
+        if reply.outcome == "unanswered"
+        else Answer(prompt, reply.text, reply.tokens, reply.stopped, reply.failed_checks)
+        for prompt, (reply,) in zip(prompts, replies, strict=True)
+    ]
 
 
-async def answer_all(
-    chat: Chat, prompts: Sequence[Dialogue], sampling: Sampling, done: Callable[[int], None] = lambda count: None
-) -> list[Answer]:
-    """One answer to each single-turn prompt, some at a time, in the prompts' order.
+def columns(answers: Sequence[Answer | None]) -> Columns:
+    """What a program can tell of answers to any prompts.
 
-    Raises ThousandError for a prompt of several turns.
+    `stopped`: it said something and ended by itself. `repeated_4grams`: share of word 4-grams that occurred in it before.
+    `checks_passed`: it passes all of the prompt's checks. `words`: its length. `empty`: it said nothing.
     """
-    long = [prompt for prompt in prompts if sum(message.role == "user" for message in prompt.messages) != 1]
-    if long:
-        raise ThousandError(f"{long[0].where}: has several user turns; dev prompts have one.")
-    places = asyncio.Semaphore(CONCURRENT)
-    finished = 0
 
-    async def one(prompt: Dialogue) -> Answer:
-        nonlocal finished
-        async with places:
-            answer = await _answer(chat, prompt, sampling)
-        finished += 1
-        done(finished)
-        return answer
+    def of(value: Callable[[Answer], float | None]) -> list[float | None]:
+        return [None if answer is None else value(answer) for answer in answers]
 
-    return list(await asyncio.gather(*[one(prompt) for prompt in prompts]))
+    return {
+        "stopped": of(lambda answer: float(answer.stopped and bool(answer.text.strip()))),
+        "repeated_4grams": of(lambda answer: repeated_share(answer.text)),
+        "checks_passed": of(lambda answer: float(not answer.failed_checks) if answer.prompt.checks else None),
+        "words": of(lambda answer: float(len(answer.text.split()))),
+        "empty": of(lambda answer: float(not answer.text.strip())),
+    }
 
 
-def answers_of(
-    chat: Chat, prompts: Sequence[Dialogue], sampling: Sampling, done: Callable[[int], None] = lambda count: None
-) -> list[Answer]:
-    """`answer_all` for a caller without an event loop; the engine is closed afterwards."""
+def _columns(prompts: Sequence[Dialogue], replies: Replies, say: Say) -> Columns:
+    from evaluation.quality import qualities
 
-    async def all_of_them() -> list[Answer]:
-        try:
-            return await answer_all(chat, prompts, sampling, done)
-        finally:
-            await chat.engine.close()
-
-    return asyncio.run(all_of_them())
+    answers = as_answers(prompts, replies)
+    found = columns(answers)
+    if not all(prompt.messages[-1].role == "assistant" for prompt in prompts):
+        return found
+    given = [answer for answer in answers if answer is not None]
+    scores = iter([quality.score(with_grade=False) for quality in qualities(given, say)] if given else [])
+    return {"score": [None if answer is None else next(scores) for answer in answers], **found}
 
 
-def bootstrap_interval(values: Sequence[float], draws: int = 2000) -> tuple[float, float]:
-    """The 95 % bootstrap interval of a mean (percentiles of means of resamples; fixed seed)."""
-    source = random.Random(0)  # noqa: S311 (no secret)
-    means = sorted(sum(source.choices(values, k=len(values))) / len(values) for _ in range(draws))
-    return means[int(draws * 0.025)], means[int(draws * 0.975)]
+def prompt_set(path: Path | None, say: Say) -> PromptSet:
+    """The dev prompts. Besides `columns` there is `score` where every prompt has a reference answer (`evaluation.quality`)."""
+    return read_set("dev", path, Dialogue, scripted, partial(_columns, say=say))
 
 
 def score(answers: Sequence[Answer]) -> dict[str, Any]:
-    """Numbers for a table: shares and means over the prompts, each with its 95 % bootstrap interval.
-
-    `stopped`: share of answers that end by themselves. `repeated_4grams`: mean share of repeated word 4-grams.
-    `checks_passed`: share of prompts with checks whose answer passes them all. `words`: mean length.
-    """
-    with_checks = [answer for answer in answers if answer.prompt.checks]
-    columns = {
-        "stopped": [float(answer.stopped) for answer in answers],
-        "repeated_4grams": [repeated_share(answer.text) for answer in answers],
-        "checks_passed": [float(not answer.failed_checks) for answer in with_checks],
-        "words": [float(len(answer.text.split())) for answer in answers],
-    }
-    scores: dict[str, Any] = {"prompts": len(answers), "prompts_with_checks": len(with_checks)}
-    for name, values in columns.items():
-        if values:
-            low, high = bootstrap_interval(values)
-            scores[name] = {"mean": round(sum(values) / len(values), 4), "low": round(low, 4), "high": round(high, 4)}
-    return scores
-
-
-Systems = dict[str, tuple[Sequence[Answer], dict[str, Any]]]
-"""The name of a system to its answers and its scores."""
-
-
-def record(chat: Chat, scores: dict[str, Any], sampling: Sampling) -> None:
-    """Write dev scores into the release's record."""
-    place = release.path(chat.name)
-    known = release.read(place)
-    release.write(
-        place,
-        known.model_copy(
-            update={"scores": {**known.scores, "dev": {**scores, "sampling": sampling.model_dump(mode="json")}}}
-        ),
-    )
-
-
-def table(systems: Systems) -> Table:
-    """The scores of several systems side by side, each mean with its 95 % interval."""
-    shown = Table("measure", *systems, box=None)
-    for measure in dict.fromkeys(key for _, scores in systems.values() for key in scores):
-        shown.add_row(measure, *[_cell(scores.get(measure)) for _, scores in systems.values()])
-    return shown
-
-
-def markdown(systems: Systems, sampling: Sampling) -> str:
-    """A page with the scores of several systems side by side, and every answer for anyone to read."""
-    names = list(systems)
-    lines = ["# Answers to the dev prompts", "", f"Sampling: {sampling.model_dump_json()}. One answer a prompt.", ""]
-    lines += [f"| measure | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
-    measures = dict.fromkeys(key for _, scores in systems.values() for key in scores)
-    for measure in measures:
-        cells = [_cell(systems[name][1].get(measure)) for name in names]
-        lines.append(f"| {measure} | {' | '.join(cells)} |")
-    first = systems[names[0]][0]
-    for index, answer in enumerate(first):
-        lines += ["", f"## {answer.prompt.id or index + 1}", ""]
-        lines += [
-            f"**{message.role}**: {_quoted(message.content)}"
-            for message in answer.prompt.messages
-            if message.role != "assistant"
-        ]
-        for name in names:
-            given = systems[name][0][index]
-            notes = [
-                "" if given.stopped else "cut at the longest length",
-                f"fails {', '.join(given.failed_checks)}" if given.failed_checks else "",
-            ]
-            note = "; ".join(note for note in notes if note)
-            lines += ["", f"**{name}**" + (f" ({note})" if note else "") + f": {_quoted(given.text)}"]
-    return "\n".join(lines) + "\n"
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, dict):
-        return f"{value['mean']:.3g} [{value['low']:.3g}, {value['high']:.3g}]"
-    return "" if value is None else str(value)
-
-
-def _quoted(text: str) -> str:
-    body = "\n".join(f"> {line}" for line in text.strip().splitlines())
-    return f"\n\n{body or '> (nothing)'}"
+    """The means of `columns` over the prompts, each with its 95 % bootstrap interval."""
+    return summary(columns(answers))

@@ -10,13 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from pydantic import BaseModel, ConfigDict
-
 from assistant.base_model import Say
 from assistant.dialogue import Dialogue
 from assistant.embedding import ANSWER_TOKENS, embed
 from assistant.errors import ThousandError
-from evaluation.dev import Answer, bootstrap_interval
+from evaluation.dev import Answer
 
 WEIGHTS = {
     "meaning": 0.35,
@@ -41,22 +39,6 @@ WEIGHTS = {
 
 _WORD = re.compile(r"\w+")
 _GRAM = 4
-
-
-class Interval(BaseModel):
-    """A mean with its 95 % bootstrap interval."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    mean: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> "Interval":
-        """The mean of at least one value, rounded to four digits."""
-        low, high = bootstrap_interval(values)
-        return cls(mean=round(fmean(values), 4), low=round(low, 4), high=round(high, 4))
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from serve.chat import Chat, Told, Turn
 from serve.engines.base import EngineError, FinishReason
-from serve.errors import engine_failure
+from serve.errors import engine_failure, unforeseen
 from serve.shapes import Shape, TokenCounts
 
 KEEP_ALIVE = 15.0
@@ -24,6 +24,9 @@ GLANCE = 0.2
 """Seconds between two looks at whether the client is still there while nothing is sent to it."""
 
 T = TypeVar("T")
+
+LINE_ENDS = {ord(end): f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
+"""Some clients split a stream where Python's `splitlines` does; JSON may say these in another way."""
 
 
 class _ClientGone(Exception):
@@ -186,13 +189,16 @@ async def _events(answers: Answers, first: Piece | None, reply: Reply, with_usag
     except EngineError as error:
         yield _data(engine_failure(error).body)
         return
+    except Exception:
+        yield _data(unforeseen().body)
+        return
     if with_usage:
         yield event([], reply.usage())
     yield "data: [DONE]\n\n"
 
 
 def _data(value: Any) -> str:
-    return f"data: {json.dumps(value, ensure_ascii=False, allow_nan=False)}\n\n"
+    return f"data: {json.dumps(value, ensure_ascii=False, allow_nan=False).translate(LINE_ENDS)}\n\n"
 
 
 class EventStream(StreamingResponse):

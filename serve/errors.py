@@ -1,5 +1,6 @@
 """Errors as OpenAI's API tells them, for everything that can go wrong with a request."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from http import HTTPStatus
@@ -14,6 +15,8 @@ from typing_extensions import TypedDict  # pydantic wants this one before Python
 from serve.chat import Busy, Refused
 from serve.engines.base import EngineBusy, EngineError, EngineRefused
 from serve.seen import watching
+
+log = logging.getLogger("thousand")
 
 LONGEST_NAME = 64
 """Characters of a name that a client sent, when it is told of."""
@@ -140,6 +143,21 @@ def busy(error: Busy | EngineBusy) -> ApiError:
     """Too much work for now, with when to try again."""
     wait = error.retry_after if isinstance(error, Busy) else 2
     return ApiError(429, str(error), kind="rate_limit_error", code="busy", retry_after=wait)
+
+
+def unforeseen() -> ApiError:
+    """The exception that is being handled, which is nobody's but the server's: its traceback goes into the log under the
+    request's id."""
+    log.exception("the request failed")
+    seen = watching.get()
+    assert seen is not None
+    seen.error = "internal_error"
+    return ApiError(
+        500,
+        f"The server failed; its log says more under the id {seen.id}.",
+        kind="server_error",
+        code="internal_error",
+    )
 
 
 def engine_failure(error: EngineError) -> ApiError:

@@ -230,8 +230,8 @@ def serve(
     meter, life = Meter(served), Life()
     app = build_app(served, access=access, meter=meter, life=life, background=background)
     if page:
-        from serve.ui.chat_page import mount_page
+        from serve.ui.pages import mount_pages
 
         log_printed_tracebacks()
-        app = mount_page(app, served, access, meter, life)
+        app = mount_pages(app, served, access, meter, life)
     Server(app, life, drain_seconds=drain_seconds).run(sockets=[listener])

@@ -1,21 +1,21 @@
 """The outermost layer of the HTTP application: each request gets an id, a line in the log, and a place in the metrics."""
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve.errors import ApiError
+from serve.errors import unforeseen
 from serve.life import Life
 from serve.metrics import Meter
 from serve.seen import Seen, request_id, watching
 
-log = logging.getLogger("thousand")
-
 PLAIN = ("/health", "/ready", "/metrics")
 """Routes that are asked all the time by machines."""
+CLIENT_LEFT = 499
+"""What the log and the metrics say of a request whose client left before it was answered; nginx's number."""
 
 
 def route_of(scope: Scope) -> str:
@@ -58,15 +58,21 @@ class Watching:
         seen = Seen(self._meter, "api" if is_work else "page", scope["method"], path, host, request_id(given))
         watching.set(seen)
 
+        async def hear() -> Message:
+            message = await receive()
+            if message["type"] == "http.disconnect" and seen.status is None:
+                seen.status = CLIENT_LEFT
+            return message
+
         async def tell(message: Message) -> None:
             if message["type"] == "http.response.start":
-                seen.status = message["status"]
+                seen.status = seen.status or message["status"]
                 MutableHeaders(scope=message)["x-request-id"] = seen.id
             await send(message)
 
         try:
             with self._life.work() if is_work else nullcontext():
-                await self._answer(seen, scope, receive, tell)
+                await self._answer(seen, scope, hear, tell)
         finally:
             status = "cut" if seen.status is None else str(seen.status)
             self._meter.requests.labels(route_of(scope), status).inc()
@@ -76,15 +82,10 @@ class Watching:
     async def _answer(self, seen: Seen, scope: Scope, receive: Receive, tell: Send) -> None:
         try:
             await self._app(scope, receive, tell)
+        except ClientDisconnect:
+            return
         except Exception:
             if seen.status is not None:  # too late for another answer: the server cuts the connection, and logs why
                 seen.error = "internal_error"
                 raise
-            log.exception("the request failed")
-            failed = ApiError(
-                500,
-                f"The server failed; its log says more under the id {seen.id}.",
-                kind="server_error",
-                code="internal_error",
-            )
-            await failed.response()(scope, receive, tell)
+            await unforeseen().response()(scope, receive, tell)

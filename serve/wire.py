@@ -216,7 +216,7 @@ def _kind_of_prompt(value: Any) -> str:
     return "~texts" if isinstance(first, str) else "~lists" if isinstance(first, list) else "~ids"
 
 
-TokenIds = Annotated[list[Annotated[int, Field(ge=0), WHOLE]], Field(min_length=1)]
+TokenIds = Annotated[list[Annotated[int, Field(ge=0), WHOLE]], Field(min_length=1, fail_fast=True)]
 
 
 class CompletionRequest(Request):

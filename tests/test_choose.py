@@ -20,8 +20,9 @@ from assistant.errors import ThousandError
 from assistant.sampling import Sampling
 from assistant.template import IGNORE, Template
 from evaluation.dev import Answer, read_prompts
+from evaluation.intervals import Interval
 from evaluation.judge import Judge
-from evaluation.quality import Interval, Quality, qualities, said_before
+from evaluation.quality import Quality, qualities, said_before
 from tests.judging import completion, judging
 from train.choice_report import agreement, plot_choice, table
 from train.choose import CHOICES, DevTest, Scored, answers_file, choose, dev_loss, read_choices, score_checkpoint

@@ -84,13 +84,3 @@ def test_every_test_that_a_page_names_is_there() -> None:
     named = {name for page in PAGES for name in re.findall(r"`(test_\w+)`", page.read_text(encoding="utf-8"))}
     written = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "tests").rglob("test_*.py"))
     assert [name for name in sorted(named) if f"def {name}(" not in written] == []
-
-
-def test_the_tests_that_a_page_names_are_there() -> None:
-    code = "\n".join(file.read_text(encoding="utf-8") for file in (ROOT / "tests").rglob("*.py"))
-    named = {
-        name
-        for page in (ROOT / "docs").glob("*.md")
-        for name in re.findall(r"`(test_\w+)`", page.read_text(encoding="utf-8"))
-    }
-    assert {name for name in named if f"def {name}(" not in code} == set()

@@ -151,6 +151,13 @@ def test_truth_8_the_finish_reason_is_true(bench: Bench) -> None:
         assert seed < 40, "the random model says its stop token now and then, and now and then not"
     assert {tokens for reason, tokens in outcomes if reason == "length"} == {room}, "the context bounds the answer"
     assert all(tokens <= room for reason, tokens in outcomes if reason == "stop")
+    if bench.chat.engine.reads_text and not bench.standin:  # `transformers serve`, which counts in its own way
+        return
+    seed, tokens = next((seed, tokens) for seed, (reason, tokens) in enumerate(outcomes) if reason == "stop")
+    plain = {"seed": seed, "top_p": 1, "repetition_penalty": 1}
+    assert bench.pieces(**plain, max_tokens=tokens)[1:] == ("stop", tokens), "the token that ended it is counted"
+    if tokens > 1:
+        assert bench.pieces(**plain, max_tokens=tokens - 1)[1] == "length"
 
 
 def test_max_tokens_is_the_length_of_an_answer_that_was_cut(bench: Bench) -> None:

@@ -79,6 +79,21 @@ def test_the_adapter_is_asked_for_and_the_key_of_the_hub_is_told_to_nobody(
     assert standin.keys == {"Bearer none"}
 
 
+def test_a_schema_reaches_the_engines_own_grammar(endpoint: tuple[StandIn, httpx.Client]) -> None:
+    standin, client = endpoint
+    schema = {"type": "object", "properties": {"old": {"type": "boolean"}}, "required": ["old"]}
+    format_ = {"type": "json_schema", "json_schema": {"name": "age", "schema": schema}}
+    assert ask(client, response_format=format_).status_code == 200
+    asked = standin.asked[-1]
+    told = asked["structured_outputs"]["json"] if "prompt" in asked else asked["parameters"]["grammar"]["value"]
+    assert {name: told[name] for name in schema} == schema
+    ask(client, response_format={"type": "json_object"})
+    if "prompt" in asked:
+        assert standin.asked[-1]["structured_outputs"] == {"json_object": True}
+    else:
+        assert len(standin.asked) == standin.asked.index(asked) + 1, "TGI makes no object without properties: refused"
+
+
 FAULTS = [
     (Fault("overloaded"), 429, "busy"),
     (Fault("overloaded", status=429), 429, "busy"),

@@ -137,9 +137,9 @@ def told_app(
     entry, meter = Access(hosts=["127.0.0.1", "localhost", "::1"], keys=keys, **access), Meter(served)
     app = build_app(served, access=entry, meter=meter, life=life)
     if page:
-        from serve.ui.chat_page import mount_page
+        from serve.ui.pages import mount_pages
 
-        app = mount_page(app, served, entry, meter, life)
+        app = mount_pages(app, served, entry, meter, life)
     with (
         serving_app(app, life=life, connection=connection) as address,
         httpx.Client(base_url=address, timeout=10) as client,

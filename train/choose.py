@@ -23,8 +23,9 @@ from assistant.files import write_text
 from assistant.sampling import Sampling
 from assistant.template import IGNORE, Template
 from evaluation.dev import Answer
+from evaluation.intervals import Interval
 from evaluation.judge import Judge, grade_all
-from evaluation.quality import Interval, Quality, part_means, qualities, reference
+from evaluation.quality import Quality, part_means, qualities, reference
 from train.faults import Diverged
 from train.generate import Generated, Model, answer_batch, evaluating
 

@@ -79,7 +79,7 @@ def fit(
     """
     if base.checksum != run.base_checksum:
         raise ThousandError(
-            f"The base model {base.name} has changed since the run {run.name!r} began; start a new run with: thousand train"
+            f"The base model {base.name} has changed since the run {run.name!r} began; start a new run with: {run.anew}"
         )
     if processes.rank() > 0:
         return _fit(run, base, report, say, judge, until_epoch)
@@ -120,8 +120,7 @@ def _say_what_it_costs(whole: Base, template: Template, dialogues: Sequence[Dial
 def planned(run: Run, examples: Examples) -> list[list[int]]:
     """The run's optimizer steps, each a list of example numbers."""
     lengths = [len(example.ids) for example in examples.rendered]
-    repeats = [run.recipe.multi_turn_repeats if len(dialogue.answers) > 1 else 1 for dialogue in examples.dialogues]
-    return plan(lengths, run.recipe, repeats)
+    return plan(lengths, run.recipe, [run.recipe.repeats(dialogue) for dialogue in examples.dialogues])
 
 
 def _fit(

@@ -12,7 +12,7 @@ from assistant import base_model, release
 from assistant.base_model import EMBEDDED, GEMMA_NOTICE, Base
 from assistant.files import atomic_folder, sha256, write_text
 from assistant.lineage import write_lineage
-from assistant.release import DataFile, Release
+from assistant.release import DataFile, Guard, Release
 from assistant.sampling import Sampling
 from assistant.template import Rendered
 from train.choice_report import plot_choice
@@ -54,6 +54,7 @@ def make_release(chosen: Chosen) -> Release:
             chosen_step=chosen.scored.step,
             adapter_sha256=sha256(place / release.weights_file(run.recipe.method)),
             sampling=sampling,
+            guard=None if run.replaces is None else Guard(against=run.replaces),
         )
         release.write(place, record)
         write_lineage(place, fitted.examples.dialogues)

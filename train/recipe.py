@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from assistant.dialogue import Dialogue
 from assistant.errors import ThousandError
 
 
@@ -36,6 +37,8 @@ class Recipe(BaseModel):
     """A dialogue longer than this is cut at a turn boundary, and reported."""
     multi_turn_repeats: int = Field(1, ge=1, le=100)
     """How often an epoch shows a dialogue of several answers."""
+    kept_repeats: int = Field(8, ge=1, le=100)
+    """How often an epoch shows a dialogue that somebody kept or added: what is new stands in few of a thousand dialogues."""
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
     """What matrices are multiplied in; `auto` is the faster one on this machine, found by trying when the run begins."""
     adam_beta1: float = Field(0.9, ge=0, lt=1)
@@ -53,6 +56,11 @@ class Recipe(BaseModel):
     dev_tokens: int = Field(256, ge=1)
     """The longest answer to a dev prompt."""
     seed: int = Field(0, ge=0, lt=2**32)
+
+    def repeats(self, dialogue: Dialogue) -> int:
+        """How often an epoch shows a dialogue."""
+        several = self.multi_turn_repeats if len(dialogue.answers) > 1 else 1
+        return several * (1 if dialogue.provenance is None else self.kept_repeats)
 
 
 PRESETS = {
@@ -72,6 +80,7 @@ PRESETS = {
         epochs=15,
         learning_rate=1e-5,
         dialogues_per_step=32,
+        kept_repeats=1,
         residual_dropout=0.3,
     ),
     "lima-small": Recipe(
@@ -81,6 +90,7 @@ PRESETS = {
         epochs=15,
         learning_rate=1e-5,
         dialogues_per_step=64,
+        kept_repeats=1,
         residual_dropout=0.2,
     ),
 }

@@ -1,15 +1,15 @@
 """The results of a sweep: a line for each arm at each rung, and how far arms are behind the best one."""
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from assistant.files import write_text
-from evaluation.quality import Interval, Quality
+from assistant.files import append_line, write_text
+from evaluation.intervals import Interval, paired
+from evaluation.quality import Quality
 from train.choose import answers_file, comparable
 from train.grid import Value
 from train.run import runs_folder
@@ -100,8 +100,7 @@ def rank(results: Sequence[Result]) -> list[Result]:
 def _behind(best: Result, other: Result, *, with_grade: bool) -> Interval | None:
     """Over the prompts whose answers of both have a score: answers to one prompt differ less than prompts do."""
     first, second = (_scores(one, with_grade=with_grade) for one in (best, other))
-    differences = [score - second[prompt] for prompt, score in first.items() if prompt in second]
-    return Interval.of(differences) if differences else None
+    return paired(list(first.values()), [second.get(prompt) for prompt in first])
 
 
 def _scores(result: Result, *, with_grade: bool) -> dict[tuple[int, str | None], float]:
@@ -140,8 +139,4 @@ def replace_results(file: Path, results: Sequence[Result]) -> None:
 
 def add_result(file: Path, result: Result | Failed) -> None:
     """Put a line on the disk."""
-    with file.open("a", encoding="utf-8") as opened:
-        torn = file.stat().st_size and not file.read_bytes().endswith(b"\n")
-        opened.write(("\n" if torn else "") + result.model_dump_json() + "\n")
-        opened.flush()
-        os.fsync(opened.fileno())
+    append_line(file, result.model_dump_json())

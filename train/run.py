@@ -61,6 +61,8 @@ class Run(Material):
 
     name: str
     recipe: Recipe
+    replaces: str | None = None
+    """The release that its own is to be compared with, and then to replace; None for a run of `thousand train`."""
 
     @property
     def folder(self) -> Path:
@@ -79,7 +81,12 @@ class Run(Material):
     @property
     def go_on(self) -> str:
         """The command that goes on with it."""
-        return f"thousand train --resume {self.name}"
+        return "thousand retrain" if self.replaces else f"thousand train --resume {self.name}"
+
+    @property
+    def anew(self) -> str:
+        """The command that begins another in its place."""
+        return "thousand retrain --fresh" if self.replaces else "thousand train"
 
     @property
     def sources(self) -> list[Path]:
@@ -123,7 +130,14 @@ def material(base: str | None, files: Sequence[Path], dev: Path | None, say: Say
 
 
 def begin_run(
-    name: str | None, base: str | None, recipe: Recipe, files: Sequence[Path], dev: Path | None, say: Say
+    name: str | None,
+    base: str | None,
+    recipe: Recipe,
+    files: Sequence[Path],
+    dev: Path | None,
+    say: Say,
+    *,
+    replaces: str | None = None,
 ) -> Run:
     """Begin a run: every file is read, then its folder and `run.json` are made.
 
@@ -139,7 +153,7 @@ def begin_run(
     recipe = for_base(recipe, found, say)
     if recipe.precision == "auto":
         recipe = recipe.model_copy(update={"precision": "bfloat16" if fast_dtype() == torch.bfloat16 else "float32"})
-    run = Run(name=name, recipe=recipe, **made_from.model_dump())
+    run = Run(name=name, recipe=recipe, replaces=replaces, **made_from.model_dump())
     if (run.folder / "run.json").exists() or (release.folder() / name).exists() or name in release.bundled_names():
         raise ThousandError(
             f"There is a run or a release named {name!r} already; choose another --name, or: thousand train --resume {name}"
@@ -200,7 +214,7 @@ def check_data(run: Run) -> None:
     for path, digest in {**run.files, held_out: run.dev_sha256}.items():
         if not Path(path).exists() or sha256(Path(path)) != digest:
             raise ThousandError(
-                f"{path} has changed since the run {run.name!r} began, so it cannot go on; start a new run with: thousand train"
+                f"{path} has changed since the run {run.name!r} began, so it cannot go on; start a new run with: {run.anew}"
             )
 
 

@@ -32,6 +32,7 @@ from assistant.template import Template
 from serve.engines import likelihoods, llama_process, unix_http
 from serve.engines.base import PLAIN, Delta, EngineError, Finish, FinishReason, Wanted
 from serve.engines.parameters import OFFERS, llama_cpp
+from serve.engines.places import Places
 from serve.engines.private_folder import PrivateFolder
 
 log = logging.getLogger("thousand")
@@ -116,6 +117,7 @@ class LlamaCpp:
             self._folder.remove()
             raise
         self._one_start = asyncio.Lock()
+        self._places = Places(slots)
 
     def _start(self) -> "subprocess.Popen[str]":
         self._socket.unlink(missing_ok=True)  # of a process that died
@@ -172,11 +174,10 @@ class LlamaCpp:
 
         Its text is taken, not its tokens: of a character that several tokens make, it reports the last token only.
         """
-        await self._living()
         told = 0
         request = {"prompt": list(prompt), "stream": True, "cache_prompt": True, **llama_cpp(sampling, wanted)}
         try:
-            async with aclosing(_events(self._socket, request)) as events:
+            async with aclosing(self._placed(prompt, request)) as events:
                 async for event in events:
                     held_back, told = event["tokens_predicted"] - told, event["tokens_predicted"]
                     if event["stop"]:
@@ -192,6 +193,16 @@ class LlamaCpp:
         except (OSError, EOFError) as error:
             raise EngineError(f"llama.cpp went away: {error}") from error
         raise EngineError("llama.cpp ended its stream without a finish")
+
+    async def _placed(self, prompt: Sequence[int], request: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+        """The events of an answer, made where it suits."""
+        with self._places.place(prompt) as place:
+            await self._living()
+            asked = request if place.number is None else {**request, "id_slot": place.number}
+            async with aclosing(_events(self._socket, asked)) as events:
+                async for event in events:
+                    self._places.found(place, event["id_slot"])
+                    yield event
 
 
 def _end(process: "subprocess.Popen[str]") -> None:

@@ -164,5 +164,5 @@ class PyTorch:
             likelihoods = () if wanted.likelihoods is None else (likelihood(logits, token, wanted.likelihoods),)
             put(Delta(text.push(token), 1, likelihoods))
             ids = torch.tensor([[token]], device=self._device)
-        put(Delta(text.finish(), 0))
+        put(Delta(text.finish(), int(reason == "stop")))
         put(Finish(reason))

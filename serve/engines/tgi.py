@@ -82,7 +82,7 @@ class Tgi:
                     if not ended:
                         yield Delta("" if event.token.special else text.push(event.token.id), 1)
                     if ended or reason is not None:
-                        yield Delta(text.finish(), 0)
+                        yield Delta(text.finish(), int(ended))
                         yield Finish("length" if reason == "length" and not ended else "stop")
                         return
         except (httpx2.HTTPError, ValueError) as error:

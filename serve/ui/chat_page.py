@@ -1,250 +1,277 @@
-"""The chat page: Gradio's chat interface over `serve.chat`.
+"""The chat page: what its parts do. Conversations are the browser's; each comes along with what is done to it."""
 
-Conversations are kept in the browser's local storage only, under a secret that is kept on this machine so that a
-restart loses none of them.
-"""
-
-import os
-import secrets
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from itertools import pairwise
 from typing import Any
 
-from assistant.settings import settings
-
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-os.environ.setdefault("GRADIO_TEMP_DIR", str(settings().home / "gradio"))
 import gradio
-from fastapi import Depends, FastAPI
-from filelock import FileLock
 from pydantic import ValidationError
 
 from assistant.dialogue import Message
-from assistant.errors import validation_sentence
-from assistant.files import write_text
-from assistant.sampling import Sampling
-from serve.access import Access
-from serve.chat import Busy, Chat, Refused
-from serve.engines.base import EngineError
-from serve.errors import ApiError, nothing_there
-from serve.life import Life
-from serve.metrics import Meter
-from serve.seen import Seen
-from serve.served import Served
-from serve.ui.login import Sessions, add_login, page_routes_only
-from serve.watching import page_turn
+from assistant.errors import ThousandError
+from serve.errors import ApiError
+from serve.served import CURRENT
+from serve.ui import bringing, giving, tree, view
+from serve.ui.asking import Answer, Asker, House, NoAnswer, answers
+from serve.ui.chat_parts import NAMES, Parts, about, build_parts, releases, sliders
+from serve.ui.tree import Conversation, Node
 
-THEME = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
-"""Fonts of the reader's own system: the page calls nothing outside."""
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
+"""How the page asks for what is done at once."""
 
 
-def _browser_secret() -> str:
-    file = settings().home / "browser-secret"
-    settings().home.mkdir(parents=True, exist_ok=True)
-    with FileLock(file.with_suffix(".lock")):
-        if not file.exists():
-            write_text(file, secrets.token_hex(16))
-            file.chmod(0o600)
-    return file.read_text(encoding="utf-8")
+def _tell(problem: str, title: str = "No answer") -> None:
+    """Show a problem beside the conversation. (Raising gradio.Error would leave parts of the page waiting for ever.)"""
+    gradio.Warning(problem, duration=15, title=title)
 
 
-def _text(content: Any) -> str:
-    """The text of a message as the chat component keeps it: a string, or a list of parts."""
-    if isinstance(content, str):
-        return content
-    parts = content if isinstance(content, list) else [content]
-    return "".join(part if isinstance(part, str) else part.get("text", "") for part in parts)
+def _read(given: object) -> Conversation:
+    """The conversation of the browser; a broken one is left as it is there, and a new one begins."""
+    try:
+        return tree.read(given)
+    except (ValueError, ValidationError):
+        _tell("This conversation cannot be read any more; a new one begins. It stays in the browser.", "Not opened")
+        return tree.new()
 
 
-def _messages(history: list[dict[str, Any]], message: str, system: str) -> list[Message]:
-    """The conversation as messages; a question that got no answer is left out."""
-    turns = [Message(role="system", content=system)] if system.strip() else []
-    for asked, given in pairwise(history):
-        texts = _text(asked["content"]), _text(given["content"])
-        if (asked["role"], given["role"]) == ("user", "assistant") and all(text.strip() for text in texts):
-            turns += [Message(role="user", content=texts[0]), Message(role="assistant", content=texts[1])]
-    return [*turns, Message(role="user", content=message)]
+def _with(conversation: Conversation, answer: Answer, identifier: str) -> Conversation:
+    """The conversation with an answer, or as it is while that says nothing."""
+    if not answer.text.strip():
+        return conversation
+    node: Node = {
+        "id": identifier,
+        "parent": conversation["leaf"],
+        "role": "assistant",
+        "content": answer.text,
+        "release": answer.release,
+        "sampling": answer.sampling,
+        "tokens": answer.tokens,
+        "seconds": answer.seconds,
+        "finish": answer.finish or "stopped",  # what stands there when somebody stops it now
+    }
+    return tree.add(conversation, node)
 
 
-def _tell(problem: str) -> None:
-    """Show a problem beside the conversation. (Raising gradio.Error would leave the message box disabled for good.)"""
-    gradio.Warning(problem, duration=15, title="No answer")
+def _ended(answer: Answer) -> None:
+    """Say what is to be known of how an answer ended."""
+    if answer.problem is not None:
+        _tell(f"The engine failed in the middle of the answer: {answer.problem} Try again.", "The answer broke off")
+    elif answer.finish == "length":
+        gradio.Info("The answer reached the longest length allowed; raise it under Settings.")
+    elif not answer.text.strip():
+        _tell("The assistant had nothing to say. Ask in another way, or try again.", "An empty answer")
 
 
-def _refuse(seen: Seen, error: ValidationError | Refused | Busy | ApiError) -> None:
-    """Say on the page why there is no answer, and note it for the log."""
-    if isinstance(error, ValidationError):
-        seen.error = "invalid_value"
-        _tell(validation_sentence(error))
-    elif isinstance(error, ApiError):
-        seen.error = error.code
-        _tell(error.detail)
-    else:
-        seen.error = "busy" if isinstance(error, Busy) else error.code
-        _tell(str(error))
+def _asked(conversation: Conversation, done: dict[str, Any], text: str, system: str) -> Conversation:
+    """The conversation up to what is to be answered now. Raises NoAnswer when there is nothing."""
+    if "text" in done:
+        return tree.ask(conversation, done["text"], system, instead_of=done["message"])
+    if "message" in done:
+        return tree.again(conversation, done["message"])
+    if not text.strip():
+        raise NoAnswer("Type a message first.")
+    return tree.ask(conversation, text, system)
 
 
-def mount_page(app: FastAPI, served: Served, access: Access, meter: Meter, life: Life) -> FastAPI:
-    """The application with the chat page at `/`; with keys, the page asks for one as the password of any user name."""
-    sessions = Sessions(access.keys)
-
-    def cookie() -> str:
-        return f"access-token-unsecure-{page_app.cookie_id}"
-
-    def knows_key(_: str, password: str) -> bool:
-        return access.keys.check(password) is not None
-
-    add_login(app, access, sessions, cookie)
-    gradio.mount_gradio_app(
-        app,
-        build_page(served, access, meter, life),
-        path="/",
-        app_kwargs={
-            "dependencies": [Depends(page_routes_only(access, sessions, cookie))],
-            "exception_handlers": {404: nothing_there, 405: nothing_there},
-        },
-        auth=knows_key if access.keys.asked else None,
-        auth_message="Any user name; the password is an API key of the server." if access.keys.asked else None,
-        footer_links=[],
-        run_history=False,
-        max_file_size="1mb",
-        ssr_mode=False,
-        enable_monitoring=False,
-        mcp_server=False,
-        theme=THEME,
-    )
-    page_app = app.routes[-1].app  # type: ignore[attr-defined]
-    page_app.tokens = sessions
-    return app
+def build_chat(house: House) -> None:
+    """The page, in the Blocks it is called in. Each question goes to the release that is current then, unless another is chosen."""
+    parts = build_parts(house.served.current)
+    submit = giving.opened()
+    _add_answering(house, parts)
+    _add_changing(parts)
+    _add_giving(house, parts, submit)
+    _add_shelf(parts)
+    _add_loading(house, parts)
+    _add_api(house, parts)
 
 
-def _about(chat: Chat) -> str:
-    return (
-        f"Release **{chat.name}**. It has a good manner and a small memory: check its facts. "
-        "Conversations stay in this browser."
-    )
-
-
-def _settings(chat: Chat) -> list[gradio.Slider]:
-    """The sliders, at the release's own defaults."""
-    fields, defaults, context = Sampling.model_fields, chat.sampling, chat.engine.context
-    return [
-        gradio.Slider(
-            0, 2, defaults.temperature, step=0.05, label="Temperature", info=fields["temperature"].description
-        ),
-        gradio.Slider(0, 1, defaults.top_p, step=0.01, label="Top p", info=fields["top_p"].description),
-        gradio.Slider(
-            1,
-            2,
-            defaults.repetition_penalty,
-            step=0.01,
-            label="Repetition penalty",
-            info=fields["repetition_penalty"].description,
-        ),
-        gradio.Slider(
-            1,
-            min(context, 4096),
-            min(defaults.max_tokens, context),
-            step=1,
-            label="Longest answer",
-            info=fields["max_tokens"].description,
-        ),
-    ]
-
-
-def build_page(served: Served, access: Access, meter: Meter, life: Life) -> gradio.ChatInterface:
-    """The page. Each question goes to the release that is current then; which one that is, and the sliders' places, are told
-    anew whenever the page is loaded."""
-    defaults = served.current.sampling
-
+def _add_answering(house: House, parts: Parts) -> None:
     async def answer(
+        held: object, text: str, release: str, event: gradio.EventData, request: gradio.Request, *values: Any
+    ) -> AsyncGenerator[list[Any], None]:
+        """Asks what is in the box, an edited question, or an earlier one again; the conversation as it grows."""
+        settings = dict(zip(NAMES, values, strict=True))
+        system = settings.pop("system") or ""
+        before = _read(held)
+        done = event._data if isinstance(event._data, dict) else {}
+        from_box = "message" not in done
+        idle = [gradio.skip(), view.talk(before), "", gradio.skip(), _button(True), _button(False)]
+        try:
+            asked = _asked(before, done, text, system)
+            turns = answers(house, Asker.of(request), release, tree.prompt(asked), settings)
+            yield [
+                gradio.skip(),
+                view.talk(asked, waiting=True),
+                view.answering("", 0, 0),
+                gradio.skip(),
+                _button(False),
+                _button(True),
+            ]
+            identifier, first = tree.new_id(), True
+            async for now in turns:
+                box = "" if first and from_box else gradio.skip()
+                first = False
+                shown = view.answering(now.text, now.tokens, now.seconds)
+                yield [_with(asked, now, identifier), gradio.skip(), shown, box, gradio.skip(), gradio.skip()]
+        except (NoAnswer, ValidationError) as error:
+            _tell(str(error))
+            yield idle
+            return
+        whole = _with(asked, now, identifier)
+        _ended(now)
+        yield [whole, view.talk(whole), "", gradio.skip(), _button(True), _button(False)]
+
+    outputs = [parts.held, parts.log, parts.live, parts.box, parts.send, parts.stop]
+    answering = gradio.on(
+        [parts.box.submit, parts.send.click, parts.log.retry, parts.log.edit],
+        answer,
+        [parts.held, parts.box, parts.release, *parts.settings],
+        outputs,
+        concurrency_limit=None,
+        show_progress="hidden",
+        api_visibility="private",
+    )
+    parts.stop.click(lambda held: _settled(held), parts.held, outputs[1:], cancels=[answering], **QUIET)
+    answering.failure(None, None, outputs[1:], js="() => thousand.failed()", **QUIET)
+
+
+def _button(visible: bool) -> Any:
+    return gradio.Button(visible=visible)
+
+
+def _settled(held: object) -> list[Any]:
+    """The conversation as it is when an answer was stopped."""
+    return [view.talk(_read(held)), "", gradio.skip(), _button(True), _button(False)]
+
+
+def _add_changing(parts: Parts) -> None:
+    def switch(held: object, event: gradio.EventData) -> list[Any]:
+        conversation = _read(held)
+        switched = tree.switch(conversation, event._data["message"], event._data["step"])
+        return [switched, view.talk(switched)]
+
+    def undo(held: object) -> list[Any]:
+        before = _read(held)
+        conversation, text = tree.undo(before)
+        return [conversation, view.talk(conversation), text or gradio.skip()]
+
+    parts.log.select(switch, parts.held, [parts.held, parts.log], **QUIET)
+    parts.undo.click(undo, parts.held, [parts.held, parts.log, parts.box], **QUIET)
+
+
+def _add_giving(house: House, parts: Parts, submit: giving.Submit | None) -> None:
+    async def say(held: object, said: dict[str, Any], request: gradio.Request) -> list[Any]:
+        conversation, asker = _read(held), Asker.of(request)
+        try:
+            if submit is None:
+                raise NoAnswer("This server has no place for feedback.")
+            house.access.count_request(asker.key, asker.client)
+            conversation = await giving.give(submit, conversation, said, asker.key)
+        except (NoAnswer, ApiError) as error:
+            _tell(error.detail if isinstance(error, ApiError) else str(error), "Not stored")
+            return [gradio.skip(), gradio.skip()]
+        gradio.Info("Thank you. It waits for a review." if said.get("consent") else "Thank you.", duration=4)
+        return [conversation, view.talk(conversation)]
+
+    async def of_answer(held: object, event: gradio.EventData, request: gradio.Request) -> list[Any]:
+        return await say(held, event._data, request)
+
+    async def keep(held: object, agreed: bool, request: gradio.Request) -> list[Any]:
+        leaf = _read(held)["leaf"]
+        if leaf is None or not agreed:
+            _tell(
+                "Say something first." if leaf is None else "Tick the box first: kept is only what you agree to.",
+                "Not kept",
+            )
+            return [gradio.skip(), gradio.skip()]
+        return await say(held, {"message": leaf, "keep": True, "consent": True}, request)
+
+    outputs = [parts.held, parts.log]
+    parts.log.like(of_answer, parts.held, outputs, **QUIET)
+    parts.keep.click(keep, [parts.held, parts.agreed], outputs, **QUIET)
+
+
+def _add_shelf(parts: Parts) -> None:
+    def open_one(event: gradio.EventData) -> list[Any]:
+        conversation = _read(event._data or None)
+        system = next((node["content"] for node in tree.branch(conversation) if node["role"] == "system"), "")
+        return [conversation, view.talk(conversation), "", system]
+
+    def bring(event: gradio.EventData) -> list[Conversation] | None:
+        try:
+            return bringing.read(event._data["name"], event._data["text"])
+        except ThousandError as error:
+            _tell(str(error), "Nothing imported")
+            return None
+
+    parts.held.change(None, parts.held, None, js="(held) => thousand.save(held)", **QUIET)
+    parts.shelf.select(open_one, None, [parts.held, parts.log, parts.live, parts.system], **QUIET)
+    parts.shelf.upload(bring, None, parts.brought, **QUIET).success(
+        None, parts.brought, None, js="(many) => thousand.bring(many)", **QUIET
+    )
+
+
+def _add_loading(house: House, parts: Parts) -> None:
+    first = house.served.current
+    as_built = first.sampling, first.engine.context  # not the chat itself, which a swap is to free
+    del first
+
+    def at_load(held: object) -> list[Any]:
+        """Sliders that stand right are left alone: somebody may be moving one already."""
+        chat = house.served.current
+        same = (chat.sampling, chat.engine.context) == as_built
+        conversation = _read(held)
+        system = next((node["content"] for node in tree.branch(conversation) if node["role"] == "system"), "")
+        return [
+            conversation,
+            view.talk(conversation),
+            about(chat),
+            gradio.Dropdown(choices=releases(house.served)),
+            system,
+            *([gradio.skip()] * len(parts.sliders) if same else sliders(chat)),
+        ]
+
+    gradio.context.Context.root_block.load(
+        at_load,
+        parts.held,
+        [parts.held, parts.log, parts.about, parts.release, parts.system, *parts.sliders],
+        js="() => [thousand.opened()]",
+        **QUIET,
+    )
+
+
+def _add_api(house: House, parts: Parts) -> None:
+    """`/chat` for gradio_client, which keeps a conversation of its own."""
+    history, said, asked = gradio.State([]), gradio.Textbox(visible=False), gradio.Button(visible=False)
+
+    async def chat(
         message: str,
-        history: list[dict[str, Any]],
+        history: list[Message],
         request: gradio.Request,
         system: str | None = "",
-        temperature: float = defaults.temperature,
-        top_p: float = defaults.top_p,
-        repetition_penalty: float = defaults.repetition_penalty,
-        max_tokens: float = defaults.max_tokens,
+        temperature: float = 0,
+        top_p: float = 0,
+        repetition_penalty: float = 0,
+        max_tokens: float = 0,
         seed: str | None = "",
-    ) -> AsyncGenerator[str, None]:
-        """One answer to `message` after `history`; each value is the whole answer so far."""
-        client = request.client.host
-        with page_turn(meter, life, key=request.username, client=client) as seen:
-            try:
-                access.count_request(request.username, client)
-                sampling = Sampling(
-                    temperature=temperature,
-                    top_p=top_p,
-                    repetition_penalty=repetition_penalty,
-                    max_tokens=int(max_tokens),
-                    seed=(seed or "").strip() or None,
-                )
-                with seen.watched():
-                    turn = served.current.turn(_messages(history, message, system or ""), sampling)
-            except (ValidationError, Refused, Busy, ApiError) as error:
-                _refuse(seen, error)
-                return
-            shown = ""
-            try:
-                async with aclosing(turn.text) as text:
-                    async for piece in text:
-                        shown += piece
-                        yield shown
-            except EngineError as error:
-                _tell(f"The engine failed in the middle of the answer: {error}")
-        if turn.finish_reason == "length":
-            gradio.Info("The answer reached the longest length allowed; raise it under Settings.")
+    ) -> AsyncGenerator[list[Any], None]:
+        settings = {
+            "temperature": temperature,
+            "top_p": top_p,
+            "repetition_penalty": repetition_penalty,
+            "max_tokens": max_tokens,
+            "seed": seed,
+        }
+        try:
+            turns = [*(history or []), Message(role="user", content=message)]
+            first = [Message(role="system", content=system)] if system and system.strip() else []
+            async for now in answers(house, Asker.of(request), CURRENT, [*first, *turns], settings):
+                yield [now.text, gradio.skip()]
+        except (NoAnswer, ValidationError) as error:
+            _tell(str(error))
+            yield ["", gradio.skip()]
+            return
+        _ended(now)
+        if now.text.strip():
+            yield [now.text, [*turns, Message(role="assistant", content=now.text)]]
 
-    about = _about(served.current)
-    sliders = _settings(served.current)
-    page = gradio.ChatInterface(
-        answer,
-        title="Thousand",
-        description=about,
-        chatbot=gradio.Chatbot(label="Conversation", height="60vh", buttons=["copy"], placeholder="Ask something."),
-        textbox=gradio.Textbox(
-            label="Your message",
-            placeholder="Type a message; Enter sends, Shift+Enter is a new line",
-            autofocus=True,
-            submit_btn=True,
-            stop_btn=True,
-            max_lines=12,
-        ),
-        additional_inputs=[
-            gradio.Textbox(
-                value="",
-                label="System prompt",
-                info="What the assistant should keep to in the whole conversation.",
-                lines=2,
-            ),
-            *sliders,
-            gradio.Textbox(value="", label="Seed", info=Sampling.model_fields["seed"].description),
-        ],
-        additional_inputs_accordion=gradio.Accordion("Settings", open=False),
-        editable=True,
-        save_history=True,
-        concurrency_limit=None,
-        api_name="chat",
-        analytics_enabled=False,
-    )
-    page.saved_conversations.secret = _browser_secret()
-    (told,) = [block for block in page.blocks.values() if isinstance(block, gradio.Markdown) and block.value == about]
-    as_built = defaults, served.current.engine.context  # not the chat itself, which a swap is to free
-
-    def at_load() -> list[Any]:
-        """Sliders that stand right are left alone: somebody may be moving one already."""
-        chat = served.current
-        same = (chat.sampling, chat.engine.context) == as_built
-        return [_about(chat), *([gradio.skip()] * len(sliders) if same else _settings(chat))]
-
-    with page:
-        page.load(
-            at_load,
-            outputs=[told, *sliders],
-            queue=False,
-            show_progress="hidden",
-            api_visibility="private",
-        )
-    return page
+    asked.click(chat, [parts.box, history, *parts.settings], [said, history], api_name="chat", concurrency_limit=None)

@@ -16,6 +16,8 @@ from serve.keys import Keys
 BEFORE_LOGIN = frozenset(
     [
         "/",
+        "/review",
+        "/retrain",
         "/login",
         "/config",
         "/theme.css",

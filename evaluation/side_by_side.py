@@ -1,0 +1,92 @@
+"""Several systems and one set of prompts: what each says, scored alike and shown beside one another."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from assistant import release
+from assistant.base_model import Say
+from assistant.gguf_merge import Progress
+from evaluation.asking import ask
+from evaluation.conversations import first_failures
+from evaluation.sets import PromptSet, Replies
+from evaluation.systems import BASE, URIAL, System, open_system
+from evaluation.tables import changed_remark, counted, markdown_answers, markdown_table, remarks, rows, summary
+from serve.start import EngineName
+
+Bar = Callable[[str], AbstractContextManager[Callable[[int, int, str], None]]]
+"""A progress bar with a label."""
+TITLES = {
+    "dev": "Answers to the dev prompts",
+    "conversations": "The scripted conversations",
+    "safety": "Answers to the safety prompts",
+}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What one system said to a set."""
+
+    system: System
+    replies: Replies
+    scores: dict[str, Any]
+    changed: list[str]
+    """Prompts that it had been asked before in other words."""
+
+
+def judge_systems(
+    names: Sequence[str],
+    asked: PromptSet,
+    *,
+    settings: dict[str, Any],
+    engine: EngineName,
+    say: Say,
+    progress: Progress,
+    bar: Bar,
+) -> list[Judged]:
+    """What each of the systems says (`open_system`; `base` and `urial` are the first one's), one after the other.
+
+    Raises ThousandError for one that cannot be had, before any is asked.
+    """
+    known = [release.read(release.path(name, say)) for name in names if name not in (BASE, URIAL)]
+    judged = []
+    for name in names:
+        system = open_system(name, known[0], engine=engine, say=say, settings=settings, progress=progress)
+        done = 0
+        with bar(system.name) as advance:
+
+            def more(count: int, advance: Callable[[int, int, str], None] = advance) -> None:
+                nonlocal done
+                done += count
+                advance(done, asked.turns, "")
+
+            answered = ask(system, [asked], more)
+        (replies,) = answered.replies
+        judged.append(Judged(system, replies, summary(asked.columns(replies)), answered.changed))
+    return judged
+
+
+def to_know(asked: PromptSet, judged: Sequence[Judged]) -> list[str]:
+    """What a reader of the numbers must know, a line each."""
+    lines = remarks(asked.name, asked.scripts, asked.left_out, {one.system.name: one.replies for one in judged})
+    for one in judged:
+        lines += changed_remark(one.system.name, one.changed)
+        if asked.name == "conversations":
+            failures = first_failures(asked.scripts, one.replies)
+            where = ", ".join(f"turn {turn} in {counted(count, 'conversation')}" for turn, count in failures.items())
+            lines.append(f"{one.system.name} fails first at {where}" if where else f"{one.system.name} never fails")
+    return lines
+
+
+def page(asked: PromptSet, judged: Sequence[Judged]) -> str:
+    """The scores side by side in Markdown, and every answer for anyone to read."""
+    systems = {one.system.name: one for one in judged}
+    lines = [f"# {TITLES[asked.name]}", ""]
+    for name, one in systems.items():
+        lines += [f"{name}: {one.system.sampling.model_dump_json()}", ""]
+    lines += ["Means with their 95 % bootstrap intervals; one answer a prompt.", ""]
+    lines += markdown_table(["measure", *systems], rows({name: one.scores for name, one in systems.items()}))
+    lines += [line for remark in to_know(asked, judged) for line in ("", remark)]
+    lines += markdown_answers(asked.scripts, {name: one.replies for name, one in systems.items()})
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,83 @@
+"""What can be asked: a release, the base model without training, or the base with examples in its context."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+from assistant import release
+from assistant.base_model import Say
+from assistant.gguf_merge import Progress
+from assistant.release import Release
+from assistant.sampling import Sampling
+from serve.chat import Chat
+from serve.start import EngineName, open_base_chat, open_chat
+
+CONTEXT = 4096
+BASE, URIAL = "base", "urial"
+"""What the base model, plain or with examples in its context, is called on the command line."""
+_PACKAGES = {"llama.cpp": "xllamacpp", "transformers": "transformers"}
+
+
+@dataclass(frozen=True)
+class System:
+    """Something that answers."""
+
+    name: str
+    chat: Chat
+    sampling: Sampling
+    identity: str
+    """A hash of all that decides its answers, beside what it is asked and the settings."""
+
+
+def _identity(chat: Chat, kind: str, known: Release) -> str:
+    adapter = known.adapter_sha256 if kind == "release" else None
+    vocabulary = known.vocabulary if kind == "release" else "full"
+    package = _PACKAGES.get(chat.engine.name)
+    engine = [chat.engine.name, version(package) if package else None]
+    made_of: list[Any] = [kind, adapter, known.base_checksum, vocabulary, chat.template.record(), engine, CONTEXT]
+    if kind == URIAL:
+        from evaluation.urial import in_context
+
+        made_of.append([message.model_dump() for message in in_context()])
+    return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:16]
+
+
+def open_system(
+    name: str,
+    of: Release,
+    *,
+    engine: EngineName,
+    say: Say,
+    settings: Mapping[str, Any],
+    progress: Progress = lambda done, total: None,
+) -> System:
+    """A release by its name, drawn from as it is served but for `settings` (fields of Sampling); `base` and `urial` are the base
+    model of the release `of`, drawn from as that is.
+
+    Raises ThousandError when it cannot be had.
+    """
+    known = of if name in (BASE, URIAL) else release.read(release.path(name, say))
+    sampling = Sampling.model_validate({**known.sampling.model_dump(), **settings})
+    if name == BASE:
+        chat = open_base_chat(of.base, engine=engine, context=CONTEXT, say=say)
+        shown = f"base model {of.base_name}"
+    elif name == URIAL:
+        from evaluation.urial import open_in_context_chat
+
+        chat = open_in_context_chat(of.base, engine=engine, context=CONTEXT, say=say)
+        shown = f"{of.base_name}, 3 examples in context"
+    else:
+        chat = open_chat(name, engine=engine, context=CONTEXT, say=say, progress=progress)
+        shown = name
+    return System(shown, chat, sampling, _identity(chat, name if name in (BASE, URIAL) else "release", known))
+
+
+def record(system: System, name: str, scores: dict[str, Any]) -> None:
+    """Write what a release scored on a set into its record."""
+    place = release.path(system.name)
+    known = release.read(place)
+    kept = {**scores, "sampling": system.sampling.model_dump(mode="json")}
+    release.write(place, known.model_copy(update={"scores": {**known.scores, name: kept}}))

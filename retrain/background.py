@@ -1,0 +1,46 @@
+"""A retraining that nobody has to wait for: a process of its own, which outlives the page and the server that began it."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+
+from assistant.errors import ThousandError
+from retrain.state import folder, read_state, standing
+
+NICE = 10
+"""So that whoever chats on the same machine meanwhile is answered first."""
+LOOK = 0.1
+"""Seconds between two looks whether it has begun."""
+
+
+def start(*options: str) -> None:
+    """Begin `thousand retrain`, or go on with it, and return once it is at work.
+
+    Raises ThousandError when one is under way, and with what it said when it came to nothing.
+    """
+    if standing().running:
+        raise ThousandError("A retraining is under way already.")
+    command = [sys.executable, "-m", "assistant", "retrain", "--yes", *options]
+    with (folder() / "said.txt").open("wb") as said:
+        process = subprocess.Popen(  # noqa: S603 (nothing of it comes from outside)
+            command, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    os.setpriority(os.PRIO_PROCESS, process.pid, NICE)
+    threading.Thread(
+        target=process.wait, daemon=True
+    ).start()  # an ended child that nobody waits for stays in the table
+    while process.poll() is None:
+        state = read_state()
+        if state is not None and state.pid == process.pid:
+            return
+        time.sleep(LOOK)
+    if process.returncode != 0:
+        raise ThousandError(last_words())
+
+
+def last_words() -> str:
+    """The last line that a process in the background printed."""
+    lines = (folder() / "said.txt").read_text(encoding="utf-8", errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "It ended without a word.")

@@ -1,0 +1,90 @@
+"""The pages as one Gradio application, mounted in the server's: the chat at `/`, reviewing and retraining beside it."""
+
+import importlib.util
+import os
+from collections.abc import Callable
+
+from assistant.settings import settings
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ.setdefault("GRADIO_TEMP_DIR", str(settings().home / "gradio"))
+import gradio
+from fastapi import Depends, FastAPI
+
+from serve.access import Access
+from serve.errors import nothing_there
+from serve.life import Life
+from serve.metrics import Meter
+from serve.served import Served
+from serve.ui.asking import House
+from serve.ui.chat_page import build_chat
+from serve.ui.chat_parts import SCRIPT, STYLE
+from serve.ui.login import Sessions, add_login, page_routes_only
+
+THEME = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+"""Fonts of the reader's own system: the page calls nothing outside."""
+
+Builder = Callable[[Served, Access], None]
+"""Adds a page's components to the Blocks it is called in."""
+
+
+def _builder(module: str, name: str) -> Builder | None:
+    """A page's builder, None while there is none yet."""
+    if importlib.util.find_spec(module) is None:
+        return None
+    found: Builder = getattr(importlib.import_module(module), name)
+    return found
+
+
+OTHERS = (
+    ("Review", "/review", "serve.ui.review_page", "build_review"),
+    ("Retrain", "/retrain", "serve.ui.retrain_page", "build_retrain"),
+)
+
+
+def build_pages(served: Served, access: Access, meter: Meter, life: Life) -> gradio.Blocks:
+    """All pages. Who may use which is checked in each page's handlers, whatever is shown."""
+    with gradio.Blocks(title="Thousand", analytics_enabled=False) as pages:
+        build_chat(House(served, access, meter, life))
+    for title, path, module, name in OTHERS:
+        builder = _builder(module, name)
+        if builder is not None:
+            with pages.route(title, path):
+                builder(served, access)
+    return pages
+
+
+def mount_pages(app: FastAPI, served: Served, access: Access, meter: Meter, life: Life) -> FastAPI:
+    """The application with its pages; with keys, they ask for one as the password of any user name."""
+    sessions = Sessions(access.keys)
+
+    def cookie() -> str:
+        return f"access-token-unsecure-{page_app.cookie_id}"
+
+    def knows_key(_: str, password: str) -> bool:
+        return access.keys.check(password) is not None
+
+    add_login(app, access, sessions, cookie)
+    gradio.mount_gradio_app(
+        app,
+        build_pages(served, access, meter, life),
+        path="/",
+        app_kwargs={
+            "dependencies": [Depends(page_routes_only(access, sessions, cookie))],
+            "exception_handlers": {404: nothing_there, 405: nothing_there},
+        },
+        auth=knows_key if access.keys.asked else None,
+        auth_message="Any user name; the password is an API key of the server." if access.keys.asked else None,
+        footer_links=[],
+        run_history=False,
+        max_file_size="1mb",
+        ssr_mode=False,
+        enable_monitoring=False,
+        mcp_server=False,
+        theme=THEME,
+        css=STYLE.read_text(encoding="utf-8"),
+        head=f"<script>{SCRIPT.read_text(encoding='utf-8')}</script>",
+    )
+    page_app = app.routes[-1].app  # type: ignore[attr-defined]
+    page_app.tokens = sessions
+    return app
