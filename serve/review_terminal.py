@@ -44,11 +44,12 @@ def where_from(item: Waiting) -> str:
     """In a line, where a dialogue comes from."""
     origin = item.dialogue.provenance
     assert origin is not None
+    when = (origin.given or "")[:16].replace("T", " ") + " UTC"
     if origin.file is not None:
-        return f"from {origin.file}, added {origin.given}"
+        return f"from {origin.file}, added {when}"
     said = "the last answer is a person's own" if origin.corrected else "as the assistant answered it"
     who = "" if origin.by is None else f" by {origin.by}"
-    return f"from a conversation, given {origin.given}{who}; {said}"
+    return f"from a conversation, given {when}{who}; {said}"
 
 
 def look_lines(look: Look) -> list[tuple[str, str]]:
@@ -61,7 +62,7 @@ def look_lines(look: Look) -> list[tuple[str, str]]:
     lines += [("error", f"personal data? {found}") for found in look.personal]
     for near in look.neighbours:
         prompt = near.prompt if len(near.prompt) <= LONGEST_PROMPT else f"{near.prompt[:LONGEST_PROMPT]}..."
-        lines.append(("note", f"near it ({near.similarity:.2f}) {near.where}: {' '.join(prompt.split())}"))
+        lines.append(("note", f"{near.similarity:.2f} similar, {near.where}: {' '.join(prompt.split())}"))
     return lines
 
 

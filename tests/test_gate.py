@@ -152,8 +152,7 @@ def test_one_key_decides(thousand: Command, home: Path, monkeypatch: pytest.Monk
     assert "the assistant had answered" in shown
     assert "the person says: Wrong." in shown
     assert "personal data? e-mail address: ada@lovelace.org" in shown
-    assert "near it" in shown
-    assert "general.jsonl:" in shown
+    assert "similar, general.jsonl:" in shown
     assert "\x1b[2J" not in shown, "what strangers wrote steers no terminal"
     assert "1 accepted" in shown
     assert "1 rejected, 2 still wait" in shown
