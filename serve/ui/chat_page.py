@@ -17,8 +17,8 @@ from serve.ui.asking import Answer, Asker, House, NoAnswer, answers
 from serve.ui.chat_parts import NAMES, Parts, about, build_parts, releases, sliders
 from serve.ui.tree import Conversation, Node
 
-QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
-"""How the page asks for what is done at once."""
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
+"""How the page asks for what is done at once. (What is not queued could tell of no problem.)"""
 
 
 def _tell(problem: str, title: str = "No answer") -> None:
