@@ -113,7 +113,8 @@ class _Asking:
                     break
                 messages.append(Message(role="assistant", content=replies[-1].text))
             left = len(script.turns) - len(replies)
-            self._done(left)
+            if left:
+                self._done(left)
             return replies + [_after(replies[-1])] * left
 
     async def _turn(self, name: str, number: int, messages: list[Message], turn: ScriptedTurn) -> Reply:
@@ -181,7 +182,8 @@ def ask(system: System, sets: Sequence[PromptSet], done: Done = lambda count: No
             await system.chat.engine.close()
         if asking.down:
             raise ThousandError(
-                f"{system.name} failed {GIVE_UP} times in a row: {asking.down} What it answered is kept: the same command goes on from there."
+                f"{system.name} failed {GIVE_UP} times in a row: {asking.down.rstrip('.')}. "
+                "What it answered is kept: the same command goes on from there."
             )
         replies = iter(said)
         return Answered([[next(replies) for _ in asked.scripts] for asked in sets], asking.kept.changed)

@@ -94,8 +94,16 @@ class Comparison(_Model):
 
     @property
     def id(self) -> str:
-        """A hash of what was asked and said, whenever."""
-        said = self.model_dump_json(exclude={"made", "version"})
+        """A hash of what was asked and said, whenever and from whichever file."""
+        said = self.model_dump_json(
+            exclude={
+                "made": True,
+                "version": True,
+                "candidate": {"changed"},
+                "current": {"changed"},
+                "sets": {"__all__": {"file", "sha256", "left_out"}},
+            }
+        )
         return hashlib.sha256(said.encode()).hexdigest()[:16]
 
     def set(self, name: SetName) -> ComparedSet:

@@ -40,7 +40,12 @@ def start(*options: str) -> None:
         raise ThousandError(last_words())
 
 
+LAST = 4
+"""Lines that are shown of what a process said before it came to nothing."""
+
+
 def last_words() -> str:
-    """The last line that a process in the background printed."""
-    lines = (folder() / "said.txt").read_text(encoding="utf-8", errors="replace").split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), "It ended without a word.")
+    """What a process in the background said last."""
+    said = (folder() / "said.txt").read_text(encoding="utf-8", errors="replace")
+    lines = [line.strip() for line in said.split("\n") if line.strip()]
+    return "\n".join(lines[-LAST:]) or "It ended without a word."

@@ -8,7 +8,6 @@ a crash at any moment loses nothing and doubles nothing.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from assistant.lineage import releases_trained_on
 from pydantic import ValidationError
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
@@ -16,6 +15,7 @@ from typing_extensions import TypedDict  # pydantic wants this one before Python
 
 from assistant.dialogue import Dialogue, Message
 from assistant.errors import ThousandError, validation_sentence
+from assistant.lineage import releases_trained_on
 from assistant.provenance import Provenance
 from serve import kept
 from serve.errors import ApiError

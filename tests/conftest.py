@@ -158,3 +158,23 @@ def dialogues_file(tmp_path: Path) -> Path:
     file = tmp_path / "mine.jsonl"
     write_dialogues(file)
     return file
+
+
+@pytest.fixture(scope="session")
+def trained(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as `retraining.train_first` leaves it."""
+    from tests.retraining import train_first
+
+    place = tmp_path_factory.mktemp("trained")
+    train_first(place, tiny_llama)
+    return place
+
+
+@pytest.fixture
+def own(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A THOUSAND_HOME in which `first` is current, which was trained here, and nothing is kept yet."""
+    from tests.retraining import copied_home
+
+    copied_home(trained, tmp_path / "home", monkeypatch)
+    yield tmp_path / "home"
+    settings.settings.cache_clear()

@@ -158,7 +158,10 @@ def test_answers_that_are_missing_block_and_a_changed_set_is_told(
     sets.safety.write_text(sets.safety.read_text().replace("do harm 2", "do much harm 2"))
     result = compared(thousand, sets)
     assert "second was asked 1 prompt anew, with other words than before: safety/s2" in result.out
-    assert Comparison.read("second").set("safety").sha256 != before
+    found = Comparison.read("second")
+    assert found.set("safety").sha256 != before
+    assert "anew" not in compared(thousand, sets).out
+    assert Comparison.read("second").id == found.id, "the same was asked and said, so votes on it still count"
 
 
 def test_what_cannot_be_compared_is_said_before_anything_is_asked(

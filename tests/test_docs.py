@@ -24,12 +24,19 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
+def _first_two(folder: Path, name: str) -> Path:
+    """A file with the first two lines of one that comes along."""
+    file = folder / f"two-{name}.jsonl"
+    lines = (ROOT / "data/dialogues" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines(True)
+    file.write_text("".join(lines[:2]), encoding="utf-8")
+    return file
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "sh")], ids=lambda page: page.stem)
 def test_the_shell_commands_of_a_page_run(thousand: Command, page: Path, real_home: Path, tmp_path: Path) -> None:
     assert thousand("releases", "list").code == 0  # installs what comes along
     (tmp_path / "data").symlink_to(ROOT / "data")
-    dev = tmp_path / "two.jsonl"
-    dev.write_text("".join((ROOT / "data/dialogues/dev.jsonl").read_text(encoding="utf-8").splitlines(True)[:2]))
+    dev, talks, safety = (_first_two(tmp_path, name) for name in ("dev", "multiturn_test", "safety_test"))
     short = tmp_path / "bin" / "thousand"
     short.parent.mkdir()
     short.write_text(
@@ -41,7 +48,10 @@ def test_the_shell_commands_of_a_page_run(thousand: Command, page: Path, real_ho
         f"  sed -i -e '1i dev = \"{dev}\"' -e 's/^rungs = .*/rungs = [0.01]/' \\\n"
         "    -e '/^\\[numbers\\]/a epochs = 0.02\\nmax_tokens = 128\\ndev_tokens = 8' \"$3\"\n"
         "fi\n"
-        '[ "$1 $2" = "evaluate dev" ] && extra=(--max-tokens 8)\n'
+        '[ "$1" = evaluate ] && extra=(--max-tokens 8)\n'
+        f'[ "$1 $2" = "evaluate conversations" ] && extra+=(--prompts {talks})\n'
+        f'[ "$1 $2" = "evaluate safety" ] && extra+=(--prompts {safety})\n'
+        f'[ "$1 $2" = "evaluate compare" ] && extra+=(--dev {dev} --conversations {talks} --safety {safety})\n'
         f'exec {sys.executable} -m assistant "$@" "${{extra[@]}}"\n'
     )
     short.chmod(0o755)

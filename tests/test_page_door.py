@@ -89,6 +89,7 @@ FILES = [
     f"/gradio_api/file={ICONS}/../../../../../../../../../../etc/passwd",
     f"/gradio_api/file={ICONS}/%2e%2e/__init__.py",
     f"/gradio_api/file={ICONS.parent}/__init__.py",
+    f"/gradio_api/file={ICONS}/plus.svg",
     "/gradio_api/file=/etc/passwd",
     "/gradio_api/file=../../../../etc/passwd",
     "/gradio_api/file=http://127.0.0.1:1/",
@@ -118,9 +119,6 @@ def test_no_file_and_no_address_is_reached_through_the_page(home: Path) -> None:
             response = told.client.send(request)
             assert "root:" not in response.text, path
             assert response.status_code in (403, 404) or path.startswith("/?"), (path, response.status_code)
-        assert told.client.get(f"/gradio_api/file={ICONS / 'plus.svg'}").status_code == 200, (
-            "the page's own pictures are there"
-        )
         for path in ("upload", "component_server", "process_recording", "vibe-edit", "stream/0"):
             response = told.client.post(f"/gradio_api/{path}", files={"files": ("x.txt", b"x" * 1000)})
             assert response.status_code == 404, path

@@ -4,37 +4,20 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from assistant import release, settings
+from assistant import release
 from assistant.dialogue import read_dialogues
 from assistant.errors import ThousandError
 from assistant.jsonl import write_records
 from assistant.lineage import fingerprint, read_lineage, releases_trained_on
-from retrain import state
+from retrain import background, state
 from tests.conftest import Command
-from tests.retraining import copied_home, keep, kept, short_prompts, train_first
+from tests.retraining import keep, kept, short_prompts
+from tests.server import wait_until
 from train.curves import read_log
-
-COMMAND = [sys.executable, "-m", "assistant", "retrain", "--yes"]
-
-
-@pytest.fixture(scope="session")
-def trained(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("trained")
-    train_first(place, tiny_llama)
-    return place
-
-
-@pytest.fixture
-def own(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A THOUSAND_HOME in which `first` is current and nothing is kept yet."""
-    copied_home(trained, tmp_path / "home", monkeypatch)
-    yield tmp_path / "home"
-    settings.settings.cache_clear()
 
 
 def test_nothing_new_is_said_and_nothing_begun(thousand: Command, own: Path) -> None:
@@ -94,37 +77,32 @@ def test_from_a_kept_dialogue_to_the_release_that_chats(thousand: Command, own: 
     assert "Since second: 0 added, 1 changed, 1 removed, 10 as before" in told, "mine.jsonl is learnt from again"
 
 
-STEPS = 60
+STEPS = 24
 
 
-def cancelled(own: Path, trained: Path) -> str:
-    """Begin a retraining in a process of its own and cancel it when it has gone some steps; returns what it said."""
-    numbers = ["--set", f"epochs={STEPS / 12:.0f}", "--set", "dialogues_per_step=1"]
-    command = [*COMMAND, "--name", "second", *numbers, *short_prompts(trained)]
-    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    assert running.stderr is not None
-    said = ""
-    for line in running.stderr:
-        said += line
-        if line.startswith(f"second 6/{STEPS} "):
-            assert state.ask_to_stop().run == "second"
-    assert running.wait(120) == 1
-    return said
-
-
-def test_one_that_was_cancelled_is_gone_on_with(thousand: Command, own: Path, trained: Path) -> None:
+def test_one_in_the_background_is_cancelled_and_gone_on_with(thousand: Command, own: Path, trained: Path) -> None:
     keep(own, [kept(1), kept(2)])
-    said = cancelled(own, trained)
-    log = own / "runs" / "second" / "log.jsonl"
-    assert "Stopped at step" in said
-    assert 6 <= len(read_log(log)) < STEPS
+    numbers = ["--set", f"epochs={STEPS / 12:.0f}", "--set", "dialogues_per_step=1"]
+    background.start("--name", "second", *numbers, *short_prompts(trained))
+    assert state.ask_to_stop().run == "second"
+    assert "second is training; it has been asked to save and stop" in thousand("retrain", "status").out
+    with pytest.raises(ThousandError, match="under way already"):
+        background.start()
+    wait_until(lambda: not state.standing().running, "it stops")
     assert "the checkpoint is saved. Go on with: thousand retrain" in thousand("retrain", "status").out
+    log = own / "runs" / "second" / "log.jsonl"
+    assert 0 < len(read_log(log)) < STEPS
     assert "second was interrupted" in thousand("retrain", "--yes", "--name", "third").err
     keep(own, [kept(1), kept(2), kept(3)])
     result = thousand("retrain")
     assert result.code == 0, result.err
     assert len(read_log(log)) == STEPS
     assert len(read_lineage("second") or ()) == 12, "what was kept meanwhile is for the next one"
+
+
+def test_one_in_the_background_that_comes_to_nothing_says_why(own: Path) -> None:
+    with pytest.raises(ThousandError, match="Nothing is new since first"):
+        background.start()
 
 
 def stopped_before_its_first_step(thousand: Command, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,6 +128,7 @@ def told_app(
     keys: Keys | None = None,
     connection: type[Connection] = Connection,
     most_turns: int = 64,
+    port: int = 0,
     **access: Any,
 ) -> Iterator[Told]:
     """A server in this process over an engine that is told what to do."""
@@ -141,7 +142,7 @@ def told_app(
 
         app = mount_pages(app, served, entry, meter, life)
     with (
-        serving_app(app, life=life, connection=connection) as address,
+        serving_app(app, port, life=life, connection=connection) as address,
         httpx.Client(base_url=address, timeout=10) as client,
     ):
         yield Told(engine, chat, client, life)

@@ -1,5 +1,6 @@
 """One answer for the page, by the same path and under the same limits as every other: `serve.chat`."""
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -88,9 +89,14 @@ def _refusal(seen: Seen, error: Exception) -> NoAnswer:
 
 
 async def answers(
-    house: House, asker: Asker, release: str, messages: Sequence[Message], values: dict[str, Any]
+    house: House,
+    asker: Asker,
+    release: str,
+    messages: Sequence[Message],
+    values: dict[str, Any],
+    stop: asyncio.Event | None = None,
 ) -> AsyncGenerator[Answer, None]:
-    """The answer to a conversation, again and again as it grows. `values` are the settings as the page has them.
+    """The answer to a conversation, again and again as it grows; `stop` ends it. `values` are the settings as the page has them.
 
     Raises NoAnswer before the first one.
     """
@@ -104,26 +110,46 @@ async def answers(
         except (ValidationError, Refused, Busy, ApiError, UnknownModel, CannotLoad) as error:
             raise _refusal(seen, error) from None
         answer = Answer(chat.name, sampling.model_dump(mode="json", exclude_none=True))
-        del chat  # a swap is to free it
-        async with aclosing(turn.text) as text:
-            async for _ in _growing(answer, turn, text):
-                yield answer
+        del chat  # which a swap is to free
+        async with aclosing(turn.text) as text, aclosing(_until(text, stop)) as pieces:
+            began = shown = None
+            try:
+                async for piece in pieces:
+                    now = time.monotonic()
+                    began = now if began is None else began
+                    answer.text += piece
+                    answer.tokens, answer.seconds = turn.usage.completion_tokens, round(now - began, 3)
+                    if shown is None or now - shown >= PAUSE:
+                        shown = now
+                        yield answer
+            except EngineError as error:
+                answer.finish, answer.problem = "failed", str(error)
+        answer.finish = answer.finish or _finish(turn, stop)
         yield answer
 
 
-async def _growing(answer: Answer, turn: Turn, text: AsyncGenerator[str, None]) -> AsyncGenerator[None, None]:
-    began = shown = None
+def _finish(turn: Turn, stop: asyncio.Event | None) -> Finished:
+    if turn.finish_reason is not None:
+        return turn.finish_reason
+    return "stop" if stop is None or not stop.is_set() else "stopped"
+
+
+async def _until(text: AsyncGenerator[str, None], stop: asyncio.Event | None) -> AsyncGenerator[str, None]:
+    """The same text until it is to stop, which is at once, also in the middle of waiting for a piece."""
+    stopped = None if stop is None else asyncio.create_task(stop.wait())
+    piece: asyncio.Task[str] | None = None
     try:
-        async for piece in text:
-            now = time.monotonic()
-            began = now if began is None else began
-            answer.text += piece
-            answer.tokens, answer.seconds = turn.usage.completion_tokens, round(now - began, 3)
-            if shown is None or now - shown >= PAUSE:
-                shown = now
-                yield
-    except EngineError as error:
-        answer.finish, answer.problem = "failed", str(error)
-        return
-    answer.tokens = turn.usage.completion_tokens
-    answer.finish = turn.finish_reason or "stop"
+        while True:
+            piece = asyncio.create_task(anext(text))
+            await asyncio.wait([piece] if stopped is None else [piece, stopped], return_when=asyncio.FIRST_COMPLETED)
+            if not piece.done():
+                return
+            try:
+                yield piece.result()
+            except StopAsyncIteration:
+                return
+    finally:
+        left = [task for task in (piece, stopped) if task is not None and not task.done()]
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)

@@ -1,6 +1,8 @@
 """The chat page: what its parts do. Conversations are the browser's; each comes along with what is done to it."""
 
+import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 import gradio
@@ -15,8 +17,8 @@ from serve.ui.asking import Answer, Asker, House, NoAnswer, answers
 from serve.ui.chat_parts import NAMES, Parts, about, build_parts, releases, sliders
 from serve.ui.tree import Conversation, Node
 
-QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
-"""How the page asks for what is done at once."""
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
+"""How the page asks for what is done at once. (What is not queued could tell of no problem.)"""
 
 
 def _tell(problem: str, title: str = "No answer") -> None:
@@ -85,6 +87,8 @@ def build_chat(house: House) -> None:
 
 
 def _add_answering(house: House, parts: Parts) -> None:
+    under_way: dict[str | None, asyncio.Event] = {}  # by Gradio's session, which a tab has of its own
+
     async def answer(
         held: object, text: str, release: str, event: gradio.EventData, request: gradio.Request, *values: Any
     ) -> AsyncGenerator[list[Any], None]:
@@ -97,7 +101,8 @@ def _add_answering(house: House, parts: Parts) -> None:
         idle = [gradio.skip(), view.talk(before), "", gradio.skip(), _button(True), _button(False)]
         try:
             asked = _asked(before, done, text, system)
-            turns = answers(house, Asker.of(request), release, tree.prompt(asked), settings)
+            stop = under_way[request.session_hash] = asyncio.Event()
+            turns = answers(house, Asker.of(request), release, tree.prompt(asked), settings, stop)
             yield [
                 gradio.skip(),
                 view.talk(asked, waiting=True),
@@ -107,15 +112,18 @@ def _add_answering(house: House, parts: Parts) -> None:
                 _button(True),
             ]
             identifier, first = tree.new_id(), True
-            async for now in turns:
-                box = "" if first and from_box else gradio.skip()
-                first = False
-                shown = view.answering(now.text, now.tokens, now.seconds)
-                yield [_with(asked, now, identifier), gradio.skip(), shown, box, gradio.skip(), gradio.skip()]
+            async with aclosing(turns):
+                async for now in turns:
+                    box = "" if first and from_box else gradio.skip()
+                    first = False
+                    shown = view.answering(now.text, now.tokens, now.seconds)
+                    yield [_with(asked, now, identifier), gradio.skip(), shown, box, gradio.skip(), gradio.skip()]
         except (NoAnswer, ValidationError) as error:
             _tell(str(error))
             yield idle
             return
+        finally:
+            under_way.pop(request.session_hash, None)
         whole = _with(asked, now, identifier)
         _ended(now)
         yield [whole, view.talk(whole), "", gradio.skip(), _button(True), _button(False)]
@@ -130,17 +138,17 @@ def _add_answering(house: House, parts: Parts) -> None:
         show_progress="hidden",
         api_visibility="private",
     )
-    parts.stop.click(lambda held: _settled(held), parts.held, outputs[1:], cancels=[answering], **QUIET)
+
+    def stop_it(request: gradio.Request) -> None:
+        if (stop := under_way.get(request.session_hash)) is not None:
+            stop.set()
+
+    parts.stop.click(stop_it, None, None, **QUIET)
     answering.failure(None, None, outputs[1:], js="() => thousand.failed()", **QUIET)
 
 
 def _button(visible: bool) -> Any:
     return gradio.Button(visible=visible)
-
-
-def _settled(held: object) -> list[Any]:
-    """The conversation as it is when an answer was stopped."""
-    return [view.talk(_read(held)), "", gradio.skip(), _button(True), _button(False)]
 
 
 def _add_changing(parts: Parts) -> None:
@@ -264,8 +272,9 @@ def _add_api(house: House, parts: Parts) -> None:
         try:
             turns = [*(history or []), Message(role="user", content=message)]
             first = [Message(role="system", content=system)] if system and system.strip() else []
-            async for now in answers(house, Asker.of(request), CURRENT, [*first, *turns], settings):
-                yield [now.text, gradio.skip()]
+            async with aclosing(answers(house, Asker.of(request), CURRENT, [*first, *turns], settings)) as told:
+                async for now in told:
+                    yield [now.text, gradio.skip()]
         except (NoAnswer, ValidationError) as error:
             _tell(str(error))
             yield ["", gradio.skip()]

@@ -137,8 +137,7 @@ def build_parts(chat: Chat) -> Parts:
                 )
                 send = gradio.Button("Send", variant="primary", elem_id="send", scale=0, min_width=80)
                 stop = gradio.Button("Stop", variant="stop", elem_id="stop", scale=0, min_width=80, visible=False)
-            with gradio.Row():
-                undo = gradio.Button("Undo last question", size="sm", min_width=140)
+            undo = gradio.Button("Undo last question", size="sm", elem_id="undo")
             with gradio.Accordion("Keep this conversation", open=False):
                 agreed = gradio.Checkbox(label=CONSENT.replace("up to this answer", "as it is shown"), value=False)
                 keep = gradio.Button("Keep it, to learn from", size="sm")

@@ -2,10 +2,8 @@
 
 import secrets
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any
 
-import gradio
 from fastapi import FastAPI, Form, Request
 from fastapi.responses import JSONResponse, Response
 
@@ -37,8 +35,6 @@ STATIC = ("/assets/", "/static/", "/svelte/")
 AFTER_LOGIN = frozenset(["call", "cancel", "heartbeat", "info", "queue", "reset", "run"])
 """What the page and gradio_client use of Gradio's API. All else is not there: routes that read files, take uploads, or fetch
 addresses are none of this page's business."""
-ICONS = f"/gradio_api/file={Path(gradio.__file__).parent / 'icons'}/"
-"""But for pictures on buttons, which Gradio fetches as files."""
 
 MOST_SESSIONS = 10_000
 
@@ -78,8 +74,7 @@ def page_routes_only(access: Access, sessions: Sessions, cookie: Callable[[], st
         path = request.scope["path"]
         if path in BEFORE_LOGIN or path.startswith(STATIC):
             return
-        is_icon = path.startswith(ICONS) and ".." not in path
-        if not is_icon and not (path.startswith("/gradio_api/") and path.split("/")[2] in AFTER_LOGIN):
+        if not (path.startswith("/gradio_api/") and path.split("/")[2] in AFTER_LOGIN):
             raise ApiError(404, f"There is no {ascii(path)[1:-1]}.", code="unknown_url")
         if access.keys.asked and sessions.get(request.cookies.get(cookie())) is None:
             raise ApiError(401, "Log in first.", kind="authentication_error", code="not_logged_in")

@@ -7,6 +7,7 @@ window.thousand = (() => {
   let shelf = null; // draws the list of conversations
   let log = null; // {element, trigger} of the conversation
   let form = null; // the one that is open in it
+  let waiting = 0; // until what another tab did is shown
   let held = null; // the conversation of this tab, as it was saved last
 
   const parsed = (text) => { try { return JSON.parse(text); } catch { return null; } };
@@ -25,11 +26,20 @@ window.thousand = (() => {
   const busy = () => Boolean($("#talk .live"));
   const say = (text) => { $("#notice").textContent = text; };
 
-  // What another tab added to the same conversation stays; of what both have, this tab's is newer.
+  // What another tab added to the same conversation stays; of an answer, the longer one is the newer one.
+  const newer = (mine, other) => !other ? mine : (other.tokens ?? 0) > (mine.tokens ?? 0) ? other : { ...other, ...mine };
   const merged = (mine) => {
     const other = load(mine.id);
     if (!other) return mine;
-    return { ...mine, messages: { ...other.messages, ...mine.messages }, name: other.name ?? mine.name, sent: other.sent || mine.sent };
+    const messages = { ...other.messages };
+    for (const [id, node] of Object.entries(mine.messages)) messages[id] = newer(node, other.messages[id]);
+    return { ...mine, messages, name: other.name ?? mine.name, sent: other.sent || mine.sent };
+  };
+  // Opening a conversation, or seeing what another tab did, is no change: else two tabs would answer one another for ever.
+  const changed = (one, before) => {
+    const other = load(one.id);
+    const leaf = before?.id === one.id ? before.leaf : other?.leaf;
+    return !other || one.leaf !== leaf || JSON.stringify([one.messages, one.sent]) !== JSON.stringify([other.messages, other.sent]);
   };
   const put = (one) => {
     try {
@@ -41,9 +51,10 @@ window.thousand = (() => {
     }
   };
   const save = (mine) => {
+    const one = merged(mine), before = held;
     held = mine;
     sessionStorage.setItem("thousand.open", mine.id);
-    if (Object.keys(mine.messages).length) put({ ...merged(mine), changed: Date.now() });
+    if (Object.keys(one.messages).length && changed(one, before)) put({ ...one, changed: Date.now() });
     shelf?.draw();
   };
   const opened = () => load(sessionStorage.getItem("thousand.open"));
@@ -115,8 +126,10 @@ window.thousand = (() => {
     addEventListener("storage", (event) => {
       draw();
       if (event.key !== PREFIX + held?.id || busy()) return;
-      if (event.newValue === null) return trigger("select", null);
-      trigger("select", { ...merged(held), leaf: held.leaf });
+      clearTimeout(waiting);
+      waiting = setTimeout(() => { // another tab writes as often as an answer grows
+        if (!busy()) trigger("select", load(held.id) && { ...merged(held), leaf: held.leaf });
+      }, 300);
     });
     shelf = { draw };
     draw();

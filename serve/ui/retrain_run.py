@@ -46,9 +46,9 @@ def build_run(access: Access, timer: gradio.Timer) -> Part:
         found = standing()
         return {
             now: view.now(found),
-            begin: gradio.Button(visible=_may_begin(found)),
-            go_on: gradio.Button(visible=found.can_go_on),
-            anew: gradio.Button(visible=found.can_go_on),
+            begin: gradio.Button(visible=_may_begin(found), interactive=True),
+            go_on: gradio.Button(visible=found.can_go_on, interactive=True),
+            anew: gradio.Button(visible=found.can_go_on, interactive=True),
             stop: gradio.Button(visible=found.running and not found.stopping),
             timer: gradio.Timer(active=found.running),
             **drawn(found.state.run if found.state else None),
@@ -75,7 +75,14 @@ def build_run(access: Access, timer: gradio.Timer) -> Part:
             plan = make_plan()
         except ThousandError as error:
             return {news: view.html(view.paragraph(str(error))), begin: gradio.Button(visible=False)}
-        return {news: view.news(plan), begin: gradio.Button(visible=_may_begin(found) and plan.news.any)}
+        return {
+            news: view.news(plan),
+            begin: gradio.Button(visible=_may_begin(found) and plan.news.any, interactive=True),
+        }
+
+    def at_once() -> Updates:
+        """A process takes seconds to begin, and a click must show something."""
+        return {now: view.beginning(), **dict.fromkeys((begin, go_on, anew), gradio.Button(interactive=False))}
 
     def on_begin(request: gradio.Request) -> None:
         attempt(access, request, started)
@@ -91,14 +98,15 @@ def build_run(access: Access, timer: gradio.Timer) -> Part:
         attempt(access, request, lambda: f"{ask_to_stop().run} saves what is done, and stops.")
 
     private: dict[str, Any] = {"api_visibility": "private"}
+    beginning = {**private, "outputs": [now, begin, go_on, anew], "show_progress": "hidden"}
     return Part(
         outputs=[news, now, begin, go_on, anew, stop, timer, curves, losses, scores],
         look=look,
         look_closely=look_closely,
         events=[
-            begin.click(on_begin, **private),
-            go_on.click(on_begin, **private),
-            anew.click(on_anew, **private),
+            begin.click(at_once, **beginning).then(on_begin, **private),
+            go_on.click(at_once, **beginning).then(on_begin, **private),
+            anew.click(at_once, **beginning).then(on_anew, **private),
             stop.click(on_stop, **private),
         ],
     )

@@ -26,6 +26,7 @@ MEASURES: dict[tuple[SetName, str], tuple[str, bool]] = {
 """What a measure is called, and whether it is a share to be shown in percent."""
 
 CSS = """
+.html-container:has(.retrain) { padding: 0; }
 .retrain table { border-collapse: collapse; width: 100%; }
 .retrain th, .retrain td { padding: .35rem .6rem; text-align: left; border-bottom: 1px solid var(--border-color-primary); }
 .retrain td.number { white-space: nowrap; font-variant-numeric: tabular-nums; }
@@ -54,7 +55,7 @@ def now(found: Standing) -> str:
     """How the retraining stands, with a bar while it runs."""
     state = found.state
     if state is None:
-        return html(paragraph("No retraining was done here yet."))
+        return ""
     if not found.running:
         done = {True: f"{state.run} is ready, and compared with {state.against}: see below."}
         return html(paragraph(done.get(state.phase == "done", found.sentence)))
@@ -65,6 +66,11 @@ def now(found: Standing) -> str:
         "comparing": f"{state.run} and the current release answer the same prompts.",
     }
     return html(paragraph(what.get(state.phase, "")), _bar(found), paragraph(state.said, "quiet"))
+
+
+def beginning() -> str:
+    """Between a click and the first sign of the process that it began."""
+    return html(paragraph("It is beginning. That takes some seconds."), '<progress aria-label="Beginning"></progress>')
 
 
 def _bar(found: Standing) -> str:
