@@ -12,9 +12,10 @@ from assistant.dialogue import read_dialogues
 from serve.keys import Keys
 from serve.review import queue
 from serve.store import Store
-from tests.test_gate import bundle, fill
+from tests.browser import browsing
+from tests.conftest import Command
+from tests.test_gate import bundle, fill, typed
 from tests.test_keys import ALICE, keys_file
-from tests.test_page import browsing
 from tests.told import KEY, Told, ToldEngine, told_app
 
 VIEWS: list[tuple[int, Literal["light", "dark"]]] = [(1200, "light"), (1200, "dark"), (320, "light")]
@@ -22,8 +23,12 @@ pytestmark = pytest.mark.browser
 __all__ = ["bundle"]
 
 
-def test_one_key_decides_and_an_answer_is_changed_in_place(home: Path) -> None:
+def test_one_key_decides_and_an_answer_is_changed_in_place(
+    home: Path, thousand: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fill("Lamps, made by hand.", "Write to ada@lovelace.org about it.", "Only chairs, and one table.", "Books.")
+    typed(monkeypatch, "q")
+    assert "4 still wait" in thousand("data", "review").out  # what is embedded here, the page finds
     with told_app(ToldEngine(end_after=2), page=True) as told, browsing(str(told.client.base_url)) as page:
         page.goto(f"{told.client.base_url}/review")
         where = page.locator("#review-where")
