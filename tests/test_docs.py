@@ -59,6 +59,8 @@ def test_the_shell_commands_of_a_page_run(thousand: Command, page: Path, real_ho
     home = tmp_path / "home"
     home.mkdir()
     (home / "base").symlink_to(real_home / "base")
+    (real_home / "cache").mkdir(exist_ok=True)
+    (home / "cache").symlink_to(real_home / "cache")  # what was embedded once
     shutil.copytree(real_home / "releases", home / "releases")
     environment = {
         **os.environ,
