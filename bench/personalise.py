@@ -76,7 +76,9 @@ def main() -> None:
     for of, (file, seeds) in sets.items():
         prompts = questions(file)
         said = [
-            asyncio.run(answers(open_chat(name, engine="auto", context=1024, say=print, most_turns=1000), prompts, seeds))
+            asyncio.run(
+                answers(open_chat(name, engine="auto", context=1024, say=print, most_turns=1000), prompts, seeds)
+            )
             for name in names
         ]
         columns = [shares(prompts, texts) for texts in said]
