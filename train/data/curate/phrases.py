@@ -37,9 +37,9 @@ _KIND = r"(?:(?:great|good|excellent|fine|nice|detailed|two|three|given|posted|o
 _WHICH = (
     "other|others'|previous|earlier|accepted|top|existing|another|preceding|above|below|various|several|both|these|two"
 )
-_ONE_OF = r"(?:other|previous|earlier|accepted|another|preceding)"
+_ONE_OF = r"(?:other|existing|previous|earlier|accepted|another|preceding)"
 _AFTER = (
-    r"(?=[\s,]+(?:here|above|below|says?|said|mention|has|have|already|is|are|give|cover|suggest|explain|note|point|and|to this|by|from)"
+    r"(?=[\s,]+(?:here|above|below|says?|said|mention|has|have|already|is|are|does|do|give|cover|suggest|explain|note|point|and|to this|by|from)"
     r"|\s*[,.:;)\u2013-]|\s*$)"
 )
 _SAID = "said|says|mentioned|noted|notes|pointed|wrote|explained|suggested|stated|answered|posted|covered"
@@ -68,7 +68,7 @@ SITE = _any(
     r"(?i:\b(?:up|down)[- ]?vot(?:e|ed|es|ing)\b|\boff[- ]topic\b|\bcommunity wiki\b)",
     r"\bOP\b(?!\s*(?:code|amp))",
     r"\b(?i:original (?:poster|question|asker|post)|the (?:asker|questioner|poster))\b",
-    r"\bduplicate (?:of|question)\b",
+    r"\bduplicate (?:of|question)\b|\b(?:suggested|possible) duplicate\b",
     r"\b(?i:this|the|a) related (?:question|post|answer)\b",
     r"^[\W_]*(?i:edit(?:ed)?|update|updated|addendum|p\.?s)\b\W{0,3}(?:\s*\d+)?\s*(?:[:(\u2013-]|\*\*|to\b|$)",
     r"\b(?i:edit|update)\s*\d*:",
@@ -77,7 +77,7 @@ SITE = _any(
 _THING = "page|article|paper|video|site|website|question|answer|post|one|blog|list|chart|table|image|picture|thread|wiki|document"
 _MORE_THINGS = "study|book|review|tutorial|discussion|links?"
 HIDDEN_LINK = _any(
-    r"here|there|this|that|these|link|sources?|see|more|page|video|reference|click here|via|cite|\W*\d+\W*|\W*",
+    r"here|there|this|that|these|link|sources?|see|more|page|video|reference|click here|via|cite|\W*\d+\W*|\W+",
     rf"(?:from |see )?(?:this|that|the|these|here'?s?|another) (?:\w+ ){{0,2}}?(?:{_THING}|{_MORE_THINGS})",
     r"https?://\S*|www\.\S*|\S+\.(?:com|org|net|edu|html?|pdf)\S*",
     flags=regex.IGNORECASE,
@@ -105,8 +105,12 @@ UNSEEN = _any(
     rf"^[\W_]*(?:{_NOTES})\b[\W_]*(?:$|:)",
     r"(?<=[\w.,)] ?)\[\d{1,2}\](?![\w\[(])|[\u00b9\u00b2\u00b3]$|^[\u00b9\u00b2\u00b3]",
     r"\byou (?:have )?(?:mentioned|posted|described|quoted|linked|cited|wrote|gave|included)\b",
+    r"\b(?:this|the same) (?:[\w-]+ ){0,4}?(?:article|paper|video|blog|tutorial)\b|\b(?:such as|like) this one\b|\bread more\b",
+    rf"\bthe (?:{_DRAWING}) shows\b",
+    r"\b(?:answered|detailed|explained|discussed|described|outlined|table|chart|list|graph|article|paper|tutorial) here\b",
+    r"\b(?:noted|said|stated) (?:above|earlier)\b|\byou mention\b",
     rf"\bin your (?:{_YOURS})\b",
-    r"\byour (?:(?:first|second|last) )?(?:question|code|snippet|example|link|quote)\b",
+    r"(?<!\banswers? (?:to )?)\byour (?:(?:first|second|last) )?(?:question|code|snippet|example|link|quote)\b",
     flags=regex.IGNORECASE,
 )
 
