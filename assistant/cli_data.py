@@ -6,12 +6,14 @@ from typing import Annotated, Literal
 import typer
 
 from assistant.base_model import EMBEDDED
+from assistant.cli_curate import curate_app
 from assistant.cli_review import data_add, data_review
 from assistant.console import DataOption, out, say
 
 data_app = typer.Typer(help="Look at training data, check it, convert it.", no_args_is_help=True)
 data_app.command("add")(data_add)
 data_app.command("review")(data_review)
+data_app.add_typer(curate_app, name="curate")
 
 SourcesArgument = Annotated[
     list[Path] | None,

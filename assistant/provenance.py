@@ -3,6 +3,17 @@
 from pydantic import BaseModel, ConfigDict, Field
 
 
+class Work(BaseModel):
+    """A text by somebody else that the dialogue was made from, and what its licence asks to be said of it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str = Field(description="Where it stands.")
+    author: str = Field(description="Who wrote it.")
+    author_url: str | None = Field(None, description="The author's page.")
+    license: str = Field(description="An SPDX identifier.")
+
+
 class Provenance(BaseModel):
     """What is known of a dialogue that came from a conversation or a file. Times are ISO 8601, in UTC."""
 
@@ -17,4 +28,6 @@ class Provenance(BaseModel):
     consent: str | None = Field(None, description="What the giver agreed to, in words.")
     reviewed: str | None = Field(None, description="When it was accepted.")
     reviewer: str | None = Field(None, description="Who accepted it.")
+    works: tuple[Work, ...] | None = Field(None, description="The texts by others that it was made from.")
+    changes: str | None = Field(None, description="What was done to those texts.")
     edited: bool = Field(False, description="Whether the reviewer changed it.")

@@ -7,9 +7,12 @@ from pathlib import Path
 import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
+from sqlalchemy import select
 
 from assistant import release
+from serve.feedback import CONSENT
 from serve.keys import Keys
+from serve.store import Candidate, Opinion, Said, Store
 from tests.browser import ask, begin, browsing_context, chromium, opened
 from tests.server import serving, wait_until
 from tests.test_keys import ALICE, keys_file
@@ -173,40 +176,47 @@ def test_who_has_a_key_logs_in_with_it(browser: Browser, home: Path, tmp_path: P
         assert ask(page, "Hello", 1).strip() == "word word word"
 
 
-def test_feedback_is_sent_with_the_branch_it_is_about_and_only_then(
-    browser: Browser, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    given: list[dict] = []
-    monkeypatch.setattr("serve.ui.giving.opened", lambda: lambda submission, by: given.append(submission))
-    with told_app(ToldEngine(end_after=2), page=True) as told:
-        address = str(told.client.base_url)
-        with browsing_context(browser, address) as context:
-            page = opened(context, address)
-            ask(page, "One", 1)
-            ask(page, "Two", 2)
-            assert given == []
-            page.get_by_label("Answer 1 is good").click()
-            expect(page.get_by_label("Answer 1 is good")).to_have_attribute("aria-pressed", "true")
-            page.get_by_label("Answer 2 is bad").click()
-            page.get_by_label("What is wrong with it?").fill("Too short.")
-            page.get_by_role("button", name="Send", exact=True).first.click()
-            expect(page.get_by_label("Answer 2 is bad")).to_have_attribute("aria-pressed", "true")
-            page.get_by_label("Write the answer you wanted in place of answer 2").click()
-            form = page.get_by_label("The answer you wanted", exact=True)
-            expect(form).to_have_value(re.compile("word word"))
-            form.fill("Two it is.")
-            page.get_by_role("button", name="Send", exact=True).first.click()
-            assert len(given) == 2, "nothing is sent without consent"
-            page.get_by_label("I agree that this conversation, up to this answer").check()
-            page.get_by_role("button", name="Send", exact=True).first.click()
-            expect(page.get_by_test_id("wanted")).to_contain_text("Two it is.")
-            page.get_by_role("button", name="Keep this conversation").click()
-            page.get_by_label("as it is shown").check()
-            page.get_by_role("button", name="Keep it").click()
-            expect(page.get_by_text("Kept on this machine")).to_be_visible()
-    liked, disliked, wanted, kept = given
-    assert [message["content"].strip() for message in liked["conversation"]["messages"]] == ["One", "word word"]
-    assert (liked["verdict"], disliked["verdict"], disliked["reason"]) == ("like", "dislike", "Too short.")
-    assert (wanted["wanted"], wanted["consent"]) == ("Two it is.", True)
-    assert (kept["keep"], kept["consent"], len(kept["conversation"]["messages"])) == (True, True, 4)
-    assert liked["conversation"]["messages"][1]["release"] == "told"
+def test_feedback_is_stored_with_the_branch_it_is_about_and_nothing_before(page: Page, home: Path) -> None:
+    store = Store()
+
+    def waiting() -> int:
+        with store.session() as session:
+            return len(list(session.scalars(select(Candidate))))
+
+    ask(page, "One", 1)
+    ask(page, "Two", 2)
+    assert not store.exists
+    page.get_by_label("Answer 1 is good").click()
+    expect(page.get_by_label("Answer 1 is good")).to_have_attribute("aria-pressed", "true")
+    with store.session() as session:
+        assert [said.content.strip() for said in session.scalars(select(Said))] == ["One", "word word word"]
+    page.get_by_label("Answer 2 is bad").click()
+    page.get_by_label("What is wrong with it?").fill("Too short.")
+    send = page.locator("article").get_by_role("button", name="Send")
+    send.click()
+    expect(page.get_by_label("Answer 2 is bad")).to_have_attribute("aria-pressed", "true")
+    page.get_by_label("Write the answer you wanted in place of answer 2").click()
+    form = page.get_by_label("The answer you wanted", exact=True)
+    expect(form).to_have_value(re.compile("word word"))
+    form.fill("Two it is.")
+    send.click()
+    assert waiting() == 0, "nothing is kept without consent"
+    page.locator("article").get_by_label(CONSENT).check()
+    send.click()
+    expect(page.get_by_test_id("wanted")).to_contain_text("Two it is.")
+    assert waiting() == 1
+    page.get_by_role("button", name="Keep this conversation").click()
+    page.get_by_label(CONSENT).check()
+    page.get_by_role("button", name="Keep it").click()
+    expect(page.get_by_text("Kept on this machine, to learn from")).to_be_visible()
+    with store.session() as session:
+        opinions = [(said.verdict, said.reason, said.wanted, said.keep) for said in session.scalars(select(Opinion))]
+        releases = {said.release for said in session.scalars(select(Said)) if said.role == "assistant"}
+    assert set(opinions) == {
+        ("like", None, None, False),
+        ("dislike", "Too short.", None, False),
+        (None, None, "Two it is.", False),
+        (None, None, None, True),
+    }
+    assert releases == {"told"}
+    store.close()

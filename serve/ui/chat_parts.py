@@ -8,8 +8,8 @@ import gradio
 
 from assistant.sampling import Sampling
 from serve.chat import Chat
+from serve.feedback import CONSENT
 from serve.served import CURRENT, Served
-from serve.ui.view import CONSENT
 
 SCRIPT = Path(__file__).with_name("page.js")
 STYLE = Path(__file__).with_name("page.css")
@@ -108,9 +108,10 @@ def releases(served: Served) -> list[tuple[str, str]]:
 def build_parts(chat: Chat) -> Parts:
     """The page's components, in the Blocks they are called in."""
     held, brought = gradio.JSON(visible=False), gradio.JSON(visible=False)
+    gradio.Navbar(main_page_name="Chat")
     gradio.HTML("<h1>Thousand</h1>")
-    with gradio.Row():
-        with gradio.Column(scale=1, min_width=240):
+    with gradio.Row(elem_id="sides"):
+        with gradio.Column(scale=1, min_width=200):
             shelf = gradio.HTML(
                 SHELF, elem_id="shelf", js_on_load="thousand.onShelf(element, trigger); // 'select' 'upload' 'clear'"
             )
@@ -139,8 +140,8 @@ def build_parts(chat: Chat) -> Parts:
                 stop = gradio.Button("Stop", variant="stop", elem_id="stop", scale=0, min_width=80, visible=False)
             undo = gradio.Button("Undo last question", size="sm", elem_id="undo")
             with gradio.Accordion("Keep this conversation", open=False):
-                agreed = gradio.Checkbox(label=CONSENT.replace("up to this answer", "as it is shown"), value=False)
-                keep = gradio.Button("Keep it, to learn from", size="sm")
+                agreed = gradio.Checkbox(label=CONSENT, value=False)
+                keep = gradio.Button("Keep it, to learn from", size="sm", elem_id="keep")
             with gradio.Accordion("Settings", open=False):
                 release = gradio.Dropdown(
                     [(f"{chat.name} (current)", CURRENT)],

@@ -2,7 +2,6 @@
 
 import importlib
 import importlib.util
-from collections.abc import Callable
 from typing import Any
 
 from fastapi.concurrency import run_in_threadpool
@@ -10,15 +9,14 @@ from pydantic import ValidationError
 
 from assistant.errors import ThousandError, validation_sentence
 from serve.errors import ApiError
+from serve.feedback import Submission, submit
+from serve.store import Store
 from serve.ui import tree
 from serve.ui.asking import NoAnswer
 from serve.ui.tree import Conversation
 
 SENT = ("id", "parent", "role", "content", "release", "sampling")
 """What the server is told of a message."""
-
-Submit = Callable[[dict[str, Any], str | None], Any]
-"""Stores a submission, as `POST /v1/feedback` takes it, from the one with a key's name."""
 
 
 def submission(conversation: Conversation, said: dict[str, Any]) -> dict[str, Any]:
@@ -28,22 +26,11 @@ def submission(conversation: Conversation, said: dict[str, Any]) -> dict[str, An
     return {"conversation": {"id": conversation["id"], "messages": messages}, **said}
 
 
-def opened() -> Submit | None:
-    """How feedback is stored; None while this server has no store."""
-    if importlib.util.find_spec("serve.feedback") is None:
-        return None
-    feedback, store = importlib.import_module("serve.feedback"), importlib.import_module("serve.store").Store()
-
-    def submit(given: dict[str, Any], by: str | None) -> Any:
-        return feedback.submit(store, feedback.Submission.model_validate(given), by=by)
-
-    return submit
-
-
-async def give(submit: Submit, conversation: Conversation, said: dict[str, Any], by: str | None) -> Conversation:
+async def give(store: Store, conversation: Conversation, said: dict[str, Any], by: str | None) -> Conversation:
     """The conversation with what was said of it, once it is stored. Raises NoAnswer with the reason when it is not."""
     try:
-        await run_in_threadpool(submit, submission(conversation, said), by)
+        given = Submission.model_validate(submission(conversation, said))
+        await run_in_threadpool(submit, store, given, by=by)
     except ValidationError as error:
         raise NoAnswer(validation_sentence(error)) from None
     except ApiError as error:
@@ -53,3 +40,20 @@ async def give(submit: Submit, conversation: Conversation, said: dict[str, Any],
     told = {name: said[name] for name in ("verdict", "wanted") if said.get(name)}
     told |= {"kept": True} if said.get("keep") else {}
     return {**tree.about(conversation, said["message"], **told), "sent": True}
+
+
+async def take_back(store: Store, conversation: str, by: str | None) -> str:
+    """Delete what the server has of a conversation; what is to be known of it. Raises NoAnswer when it cannot be."""
+    if importlib.util.find_spec("serve.review") is None:
+        raise NoAnswer("This server cannot delete what was given to it.")
+    delete = importlib.import_module("serve.review").delete_conversation
+    try:
+        deleted = await run_in_threadpool(delete, store, conversation, by=by)
+    except ApiError as error:
+        raise NoAnswer(error.detail) from None
+    except ThousandError as error:
+        raise NoAnswer(str(error)) from None
+    trained = ", ".join(deleted["releases"])
+    return "What the server had of it is deleted." + (
+        f" These releases have learnt from it: {trained}." if trained else ""
+    )

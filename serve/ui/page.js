@@ -141,7 +141,12 @@ window.thousand = (() => {
     dislike: { label: "What is wrong with it? (may stay empty)", text: false, send: "Send", event: "like" },
     wanted: { label: "The answer you wanted", text: true, consent: true, send: "Send", event: "like" },
   };
-  const close = () => { const at = form?.article(); form?.node.remove(); form = null; $("button", at ?? document)?.focus(); };
+  const close = () => {
+    const opener = $(`[data-do=${form.kind}]`, form.article() ?? document);
+    form.node.remove();
+    form = null;
+    opener?.focus();
+  };
   const openForm = (kind, id) => {
     form?.node.remove();
     const article = () => $(`article[data-id="${id}"]`, log.element);
@@ -166,9 +171,10 @@ window.thousand = (() => {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) node.requestSubmit();
     };
     $("[data-cancel]", node).onclick = close;
-    form = { node, article };
+    form = { kind, node, article };
     article().append(node);
     box.focus();
+    box.scrollTop = 0;
   };
   const copy = async (text) => {
     try {

@@ -29,18 +29,11 @@ def build_run(access: Access, timer: gradio.Timer) -> Part:
         go_on = gradio.Button("Go on with it", variant="primary", visible=False)
         anew = gradio.Button("Begin anew instead", visible=False)
         stop = gradio.Button("Stop, and go on later", variant="stop", visible=False)
-    with gradio.Row(visible=False) as curves:
-        losses = gradio.LinePlot(
-            x="step", y="loss", color="of", title="Loss (lower is better)", x_title="step", y_title="loss", height=240
-        )
-        scores = gradio.LinePlot(
-            x="step",
-            y="score",
-            title="Score of its answers (higher is better)",
-            x_title="step",
-            y_title="score",
-            height=240,
-        )
+    with gradio.Row(visible=False, elem_id="curves") as curves:
+        axes = {"x": "step", "x_title": "step", "x_axis_format": ".0f", "height": 240}
+        losses = gradio.LinePlot(y="loss", color="of", title="Loss: lower is better", y_title="loss", **axes)
+        # Few of them, and a line through one point is not seen.
+        scores = gradio.ScatterPlot(y="score", title="Answers: higher is better", y_title="dev score", **axes)
 
     def look() -> Updates:
         found = standing()
@@ -61,10 +54,10 @@ def build_run(access: Access, timer: gradio.Timer) -> Part:
         shown: Updates = {
             curves: gradio.Row(visible=True),
             losses: pandas.DataFrame(points.losses, columns=["step", "loss", "of"]),
-            scores: gradio.LinePlot(visible=bool(points.scores)),
+            scores: gradio.ScatterPlot(visible=bool(points.scores)),
         }
         if points.scores:
-            shown[scores] = gradio.LinePlot(pandas.DataFrame(points.scores, columns=["step", "score"]), visible=True)
+            shown[scores] = gradio.ScatterPlot(pandas.DataFrame(points.scores, columns=["step", "score"]), visible=True)
         return shown
 
     def look_closely() -> Updates:

@@ -27,11 +27,15 @@ MEASURES: dict[tuple[SetName, str], tuple[str, bool]] = {
 
 CSS = """
 .html-container:has(.retrain) { padding: 0; }
-.retrain table { border-collapse: collapse; width: 100%; }
-.retrain th, .retrain td { padding: .35rem .6rem; text-align: left; border-bottom: 1px solid var(--border-color-primary); }
+.retrain .wide table { border-collapse: collapse; width: 100%; border: 0; }
+.retrain .wide th, .retrain .wide td { padding: .35rem .6rem; text-align: left; font-weight: normal; }
+.retrain .wide th, .retrain .wide td { border: 0; border-bottom: 1px solid var(--border-color-primary); }
+.retrain .wide thead th { font-weight: bold; }
 .retrain td.number { white-space: nowrap; font-variant-numeric: tabular-nums; }
-.retrain .wide { overflow-x: auto; }
+.retrain .wide { overflow-x: auto; contain: inline-size; }
 .retrain progress { width: 100%; height: 1rem; accent-color: var(--color-accent); }
+#curves { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); }
+#curves > * { min-width: 0 !important; overflow: hidden; }
 .retrain .quiet { color: var(--body-text-color-subdued); }
 .retrain blockquote, .retrain .answer { white-space: pre-wrap; overflow-wrap: anywhere; margin: .3rem 0; }
 .retrain .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(16rem, 1fr)); gap: 1rem; }

@@ -23,7 +23,6 @@ def _outside(self: RendererHTML, tokens: list[Token], at: int, options: Any, env
 MARKDOWN.add_render_rule("link_open", _outside)
 
 ENDED = {"length": "reached the longest length", "stopped": "stopped", "failed": "the engine failed"}
-CONSENT = "I agree that this conversation, up to this answer, is kept on this machine and used to train the assistant."
 
 
 def markdown(text: str) -> str:

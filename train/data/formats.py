@@ -32,8 +32,7 @@ def _fields(value: Object, messages: list[Object], taken: set[str], left: set[st
         given = value.get(name)
         if isinstance(given, str | int) and not isinstance(given, bool) and given != "":
             found[name] = str(given)
-    if "checks" in value:
-        found["checks"] = value["checks"]
+    found.update((name, value[name]) for name in ("checks", "provenance") if name in value)
     present = {name for name in value if value[name] not in (None, "", [], {})}
     return found, present - taken - found.keys() | (left or set())
 

@@ -1,0 +1,391 @@
+"""`thousand data curate stackexchange`: what it selects, why the rest went, and what bad dumps do to it."""
+
+import json
+import re
+import tracemalloc
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Command, Result
+from tests.dumps import TITLES, answer, exchanges, prose, question, row, site, table
+from train.data.curate import rows, staging
+from train.data.curate.choose import draw_quotas
+from train.data.curate.markdown import Clean
+from train.data.curate.rules import Exchange, title
+
+pytestmark = pytest.mark.usefixtures("real_home")
+
+
+def lines(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def dropped(result: Result) -> dict[str, int]:
+    """What the funnel says each rule dropped."""
+    found = re.findall(
+        r"^ ([a-z-]+) .*?([\d,]+) +([\d,]+) +([\d,]+) *$", result.out.partition("\n site ")[0], re.MULTILINE
+    )
+    return {name: int(count) for name, _, count, _ in found if int(count)}
+
+
+@pytest.fixture
+def curate(thousand: Command, tmp_path: Path) -> Command:
+    """Curate some dumps into the folder `out`."""
+    return lambda *given: thousand("data", "curate", "stackexchange", *given, "--to", tmp_path / "out")
+
+
+def test_an_example_is_clean_and_carries_its_credit(curate: Command, tmp_path: Path) -> None:
+    body = (
+        f'<p>{prose(1, 20)} See <a href="https://example.org/x">the tides of the north sea</a> too, H<sub>2</sub>O.</p>\n'
+        f"<ul>\n<li>one <strong>thing</strong></li>\n<li>two</li>\n</ul>\n"
+        f'<pre class="lang-py prettyprint-override"><code>if a &lt; b:\n\n\n    print("I")\n</code></pre>\n<p>{prose(2, 10)}</p>'
+    )
+    dump = site(
+        tmp_path / "garden",
+        question(10, CreationDate="2010-01-01T00:00:00.000"),
+        answer(11, body, OwnerUserId=8),
+        question(20, OwnerDisplayName="Left Since", OwnerUserId=""),
+        answer(21, ContentLicense="CC BY-SA 3.0"),
+        users=(row(Id=7, DisplayName="Ann Asker"), row(Id=8, DisplayName="Bob & Co")),
+    )
+    result = curate(dump)
+    assert result.code == 0
+    first, second = lines(tmp_path / "out" / "stackexchange.jsonl")
+    text = first["messages"][1]["content"]
+    assert first["messages"][0]["content"] == TITLES[0]
+    assert "See the tides of the north sea too, H₂O." in text
+    assert "- one **thing**\n- two\n" in text
+    assert '```py\nif a < b:\n\n\n    print("I")\n```' in text
+    assert first["license"] == "CC-BY-SA-4.0"
+    assert first["provenance"]["works"] == [
+        {
+            "url": "https://garden.stackexchange.com/q/10",
+            "author": "Ann Asker",
+            "author_url": "https://garden.stackexchange.com/users/7",
+            "license": "CC-BY-SA-2.5",
+        },
+        {
+            "url": "https://garden.stackexchange.com/a/11",
+            "author": "Bob & Co",
+            "author_url": "https://garden.stackexchange.com/users/8",
+            "license": "CC-BY-SA-4.0",
+        },
+    ]
+    works = second["provenance"]["works"]
+    assert [work["author"] for work in works] == ["Left Since", "Bob & Co"]
+    assert [work["license"] for work in works] == ["CC-BY-SA-3.0", "CC-BY-SA-3.0"]
+
+
+def test_what_is_selected_can_be_audited_and_read(curate: Command, thousand: Command, tmp_path: Path) -> None:
+    assert curate(site(tmp_path / "garden", *exchanges(3))).code == 0
+    assert thousand("data", "audit", tmp_path / "out").code == 0
+
+
+P = prose("a rule")
+FAULTS = {
+    "title": (question(10, "What is wrong with this one?"), answer(11)),
+    "answer-length": (question(10), answer(11, f"<p>{prose(1, 10)}</p>")),
+    "first-person": (question(10), answer(11, f"<p>{P} That is how I do it.</p>")),
+    "other-answers": (question(10), answer(11, f"<p>{P} The other answers have the details.</p>")),
+    "the-site": (question(10), answer(11, f"<p>{P}</p><p><strong>EDIT:</strong> a word more.</p>")),
+    "unseen": (question(10), answer(11, f'<p>{P} Look <a href="https://example.org">here</a>.</p>')),
+    "answer-score": (question(10), answer(11, Score=9)),
+    "question-score": (question(10, Score=2), answer(11)),
+}
+
+
+@pytest.mark.parametrize("rule", FAULTS)
+def test_each_rule_drops_its_fault_and_explains_it(rule: str, curate: Command, tmp_path: Path) -> None:
+    dump = site(tmp_path / "garden", *FAULTS[rule], *exchanges(3)[2:])
+    assert f"{rule}: drops it: " in curate(dump, "--explain", "garden-10").out
+    kept = curate(dump, "--explain", "garden-20").out
+    assert "drops it" not in kept
+    assert kept.endswith("selected\n")
+    result = curate(dump)
+    assert result.code == 0
+    assert dropped(result) == {rule: 1}
+    assert [line["id"] for line in lines(tmp_path / "out" / "stackexchange.jsonl")] == ["garden-20", "garden-30"]
+
+
+def test_code_quotations_and_numerals_are_not_the_answerers_own_words(curate: Command, tmp_path: Path) -> None:
+    body = (
+        f"<p>{prose(3, 25)} World War I and a type I error; he said “I did”.</p><blockquote><p>I was there.</p></blockquote>"
+        f"<pre><code>my = I + me  # edit: see the link above</code></pre><p>{prose(4, 5)} Write <code>my_name</code>.</p>"
+    )
+    assert curate(site(tmp_path / "garden", question(10), answer(11, body))).code == 0
+    assert len(lines(tmp_path / "out" / "stackexchange.jsonl")) == 1
+
+
+def test_the_top_answer_is_judged_and_no_other_takes_its_place(curate: Command, tmp_path: Path) -> None:
+    too_short = row(Id=12, PostTypeId=2, ParentId=10, Score=40, Body="<p>Short.</p>")
+    result = curate(site(tmp_path / "garden", question(10), answer(11), too_short))
+    assert result.code == 0
+    assert dropped(result) == {"answer-length": 1}
+    assert "nothing was left to select" in result.out
+
+
+def test_the_prompt_is_title_or_description_by_the_seed(thousand: Command, tmp_path: Path) -> None:
+    posts = [
+        post
+        for n in range(10, 60, 10)
+        for post in (question(n, Body=f"<p>{prose(-n, 3)} Does the wheel turn at night?</p>"), answer(n + 1))
+    ]
+    dump = site(tmp_path / "garden", *posts)
+    prompts = []
+    for seed, folder in ((1, "a"), (1, "b"), (2, "c")):
+        assert thousand("data", "curate", "stackexchange", dump, "--to", tmp_path / folder, "--seed", seed).code == 0
+        found = lines(tmp_path / folder / "stackexchange.jsonl")
+        prompts.append({line["id"]: line["messages"][0]["content"] for line in found})
+    assert prompts[0] == prompts[1] != prompts[2]
+    titled = sum(prompt in TITLES for prompt in prompts[0].values())
+    assert 0 < titled < len(prompts[0])
+
+
+def test_of_two_alike_the_better_stays_and_nothing_held_out_comes_in(curate: Command, tmp_path: Path) -> None:
+    dev = lines(Path(__file__).parent.parent / "data" / "dialogues" / "dev.jsonl")
+    held_out = next(
+        text
+        for line in dev
+        if (text := line["messages"][0]["content"]).endswith("?")
+        and "\n" not in text
+        and not title(Exchange(text, Clean("", (), ()), Clean("", (), ())))
+    )
+    dump = site(
+        tmp_path / "garden",
+        question(10, Score=5),
+        answer(11, f"<p>{prose('twin')}</p>"),
+        question(20),
+        answer(21, f"<p>{prose('twin')} And a word more.</p>"),
+        question(30, held_out),
+        answer(31),
+        question(40, "For what reason does the dough of bread need rest?"),
+        answer(41),
+    )
+    result = curate(dump)
+    assert dropped(result) == {"contamination": 1, "near-duplicate-answer": 1}
+    assert [line["id"] for line in lines(tmp_path / "out" / "stackexchange.jsonl")] == ["garden-20", "garden-40"]
+    assert "near-duplicate-answer: drops it: its answer shares" in curate(dump, "--explain", "garden-10").out
+
+
+def test_as_many_of_each_group_as_wanted_far_from_one_another(curate: Command, tmp_path: Path) -> None:
+    site(tmp_path / "dumps" / "physics.stackexchange.com", *exchanges())
+    site(tmp_path / "dumps" / "garden", *(post.replace('Title="', 'Title="Please: ') for post in exchanges()))
+    site(tmp_path / "dumps" / "meta.garden", *exchanges())
+    site(tmp_path / "dumps" / "ja", *exchanges())
+    result = curate(tmp_path / "dumps", "--stem", 3, "--other", 0)
+    assert result.code == 0
+    assert "meta.garden is left out" in result.err
+    assert "ja is left out" in result.err
+    found = lines(tmp_path / "out" / "stackexchange.jsonl")
+    assert [line["topic"] for line in found] == ["stem"] * 3
+    again = curate(tmp_path / "dumps", "--stem", 3, "--other", 0)
+    assert again.code == 1
+    assert "exists already" in again.err
+
+
+def test_sites_are_drawn_by_the_third_root_of_their_size() -> None:
+    quotas = draw_quotas({"large": 8_000_000, "small": 1_000_000, "tiny": 5}, 3_000, seed=0)
+    assert quotas["tiny"] == 5
+    assert quotas.total() == 3_000
+    assert 1.8 < quotas["large"] / quotas["small"] < 2.2
+    assert draw_quotas({"a": 2, "b": 1}, 10, seed=0) == Counter(a=2, b=1)
+
+
+def test_comments_of_asker_and_answerer_become_a_chain_to_edit(curate: Command, tmp_path: Path) -> None:
+    def comment(number: int, user: int, text: str, post: int = 11) -> str:
+        return row(Id=number, PostId=post, Score=0, Text=text, UserId=user)
+
+    dump = site(
+        tmp_path / "garden",
+        *exchanges(2),
+        comments=(
+            comment(1, 8, "The answerer says something before he is asked."),
+            comment(2, 7, "@Bob And does it hold for [rye bread](https://example.org) as well?"),
+            comment(3, 9, "Somebody else has an opinion on all of that."),
+            comment(4, 8, "@Ann: it does, only slower."),
+            comment(5, 8, "A colder kitchen makes it slower still."),
+            comment(6, 7, "Thanks, that is what was missing here!"),
+            comment(7, 7, "thanks!", post=21),
+            comment(8, 8, "You are welcome.", post=21),
+        ),
+    )
+    result = curate(dump)
+    assert result.code == 0
+    assert "1 chains to edit" in result.out
+    [chain] = lines(tmp_path / "out" / "to-edit" / "chains.jsonl")
+    assert [message["role"] for message in chain["messages"]] == ["user", "assistant"] * 2
+    assert [message["content"] for message in chain["messages"][2:]] == [
+        "And does it hold for rye bread as well?",
+        "it does, only slower. A colder kitchen makes it slower still.",
+    ]
+    assert chain["provenance"]["works"][1]["url"].endswith("/a/11")
+
+
+def test_a_run_that_was_broken_off_goes_on_where_it_ended(
+    curate: Command, thousand: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "BLOCK", 3_000)
+    dump = site(tmp_path / "garden", *exchanges())
+    whole, keep, calls = tmp_path / "whole", staging._keep, [0]
+
+    def breaks(*given: Any) -> Any:
+        calls[-1] += 1
+        if calls == [calls[0], 4]:
+            raise KeyboardInterrupt
+        return keep(*given)
+
+    monkeypatch.setattr(staging, "_keep", breaks)
+    assert thousand("data", "curate", "stackexchange", dump, "--to", whole).code == 0
+    calls.append(0)
+    assert curate(dump).code != 0
+    assert not (tmp_path / "out" / "stackexchange.jsonl").exists()
+    calls.append(0)
+    assert curate(dump).code == 0
+    # Of the blocks before the break only the one that was being written is read again.
+    assert calls[2] == calls[0] - 3
+    resumed = (tmp_path / "out" / "stackexchange.jsonl").read_bytes()
+    assert resumed == (whole / "stackexchange.jsonl").read_bytes()
+
+
+GOOD = exchanges(2)
+BAD_ROWS = {
+    "no XML": '  <row Id="5" PostTypeId="1" Body=broken />',
+    "invalid character": '  <row Id="5" PostTypeId="1" Score="3" Body="&#x1;" Title="a" />',
+    "undefined entity": '  <row Id="5" PostTypeId="1" Score="3" Body="&lol9;" Title="a" />',
+    "has no Score": '  <row Id="5" PostTypeId="1" Body="a" Title="a" />',
+    "is no number": '  <row Id="5" PostTypeId="1" Score="many" Body="a" Title="a" />',
+    "has no Body": '  <row Id="5" PostTypeId="2" Score="30" Body="" ParentId="1" />',
+    "has no ParentId": '  <row Id="5" PostTypeId="2" Score="30" Body="a" />',
+    "which is not in the dump": '  <row Id="5" PostTypeId="2" Score="30" Body="a" ParentId="3" />',
+    "a row of 5.0 MB": '  <row Id="5" PostTypeId="1" Body="' + 5_000_000 * "a" + '" />',
+}
+
+
+@pytest.mark.parametrize("reason", BAD_ROWS)
+def test_a_bad_row_is_told_with_its_place_and_the_rest_goes_on(reason: str, curate: Command, tmp_path: Path) -> None:
+    dump = site(tmp_path / "garden", *GOOD[:2], BAD_ROWS[reason], *GOOD[2:])
+    offset = (dump / "Posts.xml").read_bytes().index(b'<row Id="5"')
+    result = curate(dump)
+    assert result.code == 3
+    told = [line for line in result.err.splitlines() if "Posts.xml: byte" in line]
+    assert len(told) == 1
+    assert f"Posts.xml: byte {offset:,}: " in told[0]
+    assert reason.removeprefix("no XML").removeprefix("invalid character") in told[0]
+    assert "1 rows or tables were skipped" in result.err
+    assert len(lines(tmp_path / "out" / "stackexchange.jsonl")) == 2
+
+
+def test_wrong_bytes_spoil_their_row_only(curate: Command, tmp_path: Path) -> None:
+    dump = site(tmp_path / "garden", *GOOD)
+    file = dump / "Posts.xml"
+    file.write_bytes(file.read_bytes().replace(b'Title="Why', b'Title="Why \xe9', 1))
+    result = curate(dump)
+    assert result.code == 3
+    assert "not well-formed (invalid token)" in result.err
+    assert [line["id"] for line in lines(tmp_path / "out" / "stackexchange.jsonl")] == ["garden-20"]
+
+
+def test_a_table_that_breaks_off_is_told_and_what_came_before_is_used(curate: Command, tmp_path: Path) -> None:
+    dump = site(tmp_path / "garden", *exchanges(3))
+    file = dump / "Posts.xml"
+    file.write_bytes(file.read_bytes()[:-200])
+    result = curate(dump)
+    assert result.code == 3
+    assert "the table breaks off here" in result.err
+    assert len(lines(tmp_path / "out" / "stackexchange.jsonl")) == 2
+
+
+def test_an_id_that_stands_twice_is_told_and_the_first_is_used(curate: Command, tmp_path: Path) -> None:
+    result = curate(site(tmp_path / "garden", *GOOD, answer(11, "<p>short</p>", Score=99)))
+    assert result.code == 3
+    assert "the id 11 stands twice in answers" in result.err
+    assert len(lines(tmp_path / "out" / "stackexchange.jsonl")) == 2
+
+
+BOMB = '<!DOCTYPE p [<!ENTITY a "aaaaaaaaaa">' + "".join(
+    f'<!ENTITY {b} "{f"&{a};" * 10}">' for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+)
+WHOLE_FILES = {
+    "is UTF-16": table("posts", *GOOD).encode("utf-16"),
+    "says it is windows-1252": table("posts", *GOOD).replace("utf-8", "windows-1252").encode(),
+    "declares a document type": table("posts", row(Id=1, Body="x")).replace("<posts>", BOMB + "]><posts>", 1).encode(),
+    "it is no table of a dump": b"<html>Not found</html>",
+    "it is no table": b"",
+}
+
+
+@pytest.mark.parametrize("reason", WHOLE_FILES)
+def test_a_file_that_cannot_be_read_is_told_and_other_sites_go_on(reason: str, curate: Command, tmp_path: Path) -> None:
+    (site(tmp_path / "dumps" / "bad") / "Posts.xml").write_bytes(WHOLE_FILES[reason])
+    site(tmp_path / "dumps" / "garden", *GOOD)
+    result = curate(tmp_path / "dumps")
+    assert result.code == 3
+    assert reason in result.err
+    assert len(lines(tmp_path / "out" / "stackexchange.jsonl")) == 2
+
+
+def test_sources_without_a_dump_are_all_named(curate: Command, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken.7z").write_bytes(b"7z no")
+    result = curate(tmp_path / "empty", tmp_path / "gone")
+    assert result.code == 1
+    assert "holds no Posts.xml" in result.err
+    assert "there is no such file or folder" in result.err
+    assert not (tmp_path / "out").exists()
+
+
+class Endless:
+    """A table with one row of `size` bytes between two good ones, made while it is read."""
+
+    def __init__(self, size: int) -> None:
+        self.parts = [b'<posts>\n<row Id="1" />\n<row Id="2" Body="', size, b'" />\n<row Id="3" />\n</posts>']
+
+    def read(self, size: int) -> bytes:
+        while self.parts:
+            part = self.parts[0]
+            if isinstance(part, bytes):
+                self.parts.pop(0)
+                return part
+            if part == 0:
+                self.parts.pop(0)
+                continue
+            self.parts[0] = part - min(size, part)
+            return b"a" * min(size, part)
+        return b""
+
+
+def test_a_row_of_300_mb_is_passed_over_in_little_memory() -> None:
+    tracemalloc.start()
+    found = list(rows.blocks(Endless(300_000_000), "Posts.xml"))  # type: ignore[arg-type]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    good = b"".join(item.data for item in found if isinstance(item, rows.Block))
+    [problem] = [item for item in found if not isinstance(item, rows.Block)]
+    assert b'Id="1"' in good
+    assert b'Id="3"' in good
+    assert "300.0 MB" in problem[1]
+    assert peak < 40_000_000
+
+
+def test_an_archive_gives_what_its_files_give(curate: Command, tmp_path: Path) -> None:
+    py7zr = pytest.importorskip("py7zr")
+    dump = site(tmp_path / "garden", *exchanges(3))
+    with py7zr.SevenZipFile(tmp_path / "garden.stackexchange.com.7z", "w") as archive:
+        archive.write(dump / "Posts.xml", "Posts.xml")
+    result = curate(tmp_path / "garden.stackexchange.com.7z")
+    assert result.code == 0
+    assert len(lines(tmp_path / "out" / "stackexchange.jsonl")) == 3
+
+
+def test_an_archive_that_would_fill_the_disk_and_a_damaged_one_are_refused(curate: Command, tmp_path: Path) -> None:
+    py7zr = pytest.importorskip("py7zr")
+    with py7zr.SevenZipFile(tmp_path / "bomb.7z", "w") as archive:
+        archive.writestr(b"<posts>" + bytes(20_000_000), "Posts.xml")
+    (tmp_path / "torn.7z").write_bytes((tmp_path / "bomb.7z").read_bytes()[:-20])
+    result = curate(tmp_path / "bomb.7z", tmp_path / "torn.7z")
+    assert result.code == 1
+    assert "more than 200 times its size" in result.err
+    assert "torn.7z: is no .7z archive, or a damaged one" in result.err
