@@ -11,6 +11,7 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY assistant assistant
 COPY train train
 COPY evaluation evaluation
+COPY retrain retrain
 COPY serve serve
 COPY data data
 

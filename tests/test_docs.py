@@ -52,6 +52,7 @@ def test_the_shell_commands_of_a_page_run(thousand: Command, page: Path, real_ho
         f'[ "$1 $2" = "evaluate conversations" ] && extra+=(--prompts {talks})\n'
         f'[ "$1 $2" = "evaluate safety" ] && extra+=(--prompts {safety})\n'
         f'[ "$1 $2" = "evaluate compare" ] && extra+=(--dev {dev} --conversations {talks} --safety {safety})\n'
+        f'[ "$1 $2" = "retrain --yes" ] && extra=("${{short[@]}}" --conversations {talks} --safety {safety})\n'
         f'exec {sys.executable} -m assistant "$@" "${{extra[@]}}"\n'
     )
     short.chmod(0o755)
