@@ -82,7 +82,8 @@ def clean(html: str) -> Clean:
         text = converter.convert(html)
     except RecursionError:
         raise ValueError("its HTML is nested too deeply") from None
-    pictures = re.findall(rf"([^\n]*?:)\s*{_IMAGE}", text)
+    before = [part.rstrip() for part in text.split(_IMAGE)[:-1]]
+    pictures = [part[part.rfind("\n") + 1 :] for part in before if part.endswith(":")]
     parts = _FENCE.split(text.replace(_IMAGE, ""))
     # Of a split by two groups every third part is what stands between the fences.
     kept = [parts[0], *(part for i in range(1, len(parts), 3) for part in (parts[i], parts[i + 2]))]

@@ -119,7 +119,7 @@ ASKS = _any(
     flags=regex.IGNORECASE,
 )
 DEICTIC = _any(
-    r"\b(?:this|these|following|above|below|attached|such|that one|here)\b",
+    r"\b(?:this|these|following|(?<!from )above|(?<!from )below|attached|such|that one|here)\b",
     r"\bthe (?:picture|image|photo|code|example|question|answer|paper|article)\b",
     r"\[(?:closed|duplicate|on hold)\]|\?\?|\.\.\.",
     flags=regex.IGNORECASE,
