@@ -11,7 +11,6 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY assistant assistant
 COPY train train
 COPY evaluation evaluation
-COPY retrain retrain
 COPY serve serve
 COPY data data
 

@@ -189,7 +189,7 @@ def evaluate_compare(
     if page:
         write_text(page, compare_page.markdown(compared))
     if current is None and not files and (max_tokens, seed, engine) == (MAX_TOKENS, 0, "auto"):
-        from retrain.verdict import renew
+        from train.retrain.verdict import renew
 
         renew(compared)
 

@@ -13,8 +13,8 @@ from assistant.errors import ThousandError
 
 if TYPE_CHECKING:
     from evaluation.sets import SetName
-    from retrain.plan import Plan
-    from retrain.state import State
+    from train.retrain.plan import Plan
+    from train.retrain.state import State
 
 retrain_app = typer.Typer()
 SHOWN = 20
@@ -53,7 +53,7 @@ def retrain(
     """Say what is new, train from the base on the whole set, and compare the candidate with the current release."""
     if context.invoked_subcommand is not None:
         return
-    from retrain.state import alone, read_state, unfinished
+    from train.retrain.state import alone, read_state, unfinished
 
     given: dict[SetName, Path | None] = {"dev": dev, "conversations": conversations, "safety": safety}
     prompts = {of: file for of, file in given.items() if file is not None}
@@ -80,8 +80,8 @@ def _begun(
     last: "State | None",
 ) -> "State | None":
     """A new retraining, if the person agrees; an interrupted one is forgotten for it."""
-    from retrain.plan import make_plan, timed
-    from retrain.state import unfinished
+    from train.retrain.plan import make_plan, timed
+    from train.retrain.state import unfinished
 
     plan = make_plan(data, changes, say)
     _show_news(plan)
@@ -98,7 +98,7 @@ def _begun(
     if not yes and not typer.confirm("Begin?"):
         out.print("Nothing was begun.")
         return None
-    from retrain.work import begin, forget  # which takes seconds to load, and nobody waits for that to be asked
+    from train.retrain.work import begin, forget  # which takes seconds to load, and nobody waits for that to be asked
 
     if last is not None and unfinished(last):
         forget(last)
@@ -132,7 +132,7 @@ def _short(text: str, most: int = 70) -> str:
 
 def _work(state: "State", changes: list[str]) -> None:
     from evaluation.compare_page import remarks, table
-    from retrain.work import work
+    from train.retrain.work import work
 
     # A shell may have started this with Ctrl-C ignored, and `thousand retrain cancel` goes the same way.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -155,7 +155,7 @@ def _work(state: "State", changes: list[str]) -> None:
 @retrain_app.command()
 def status() -> None:
     """How the retraining stands: the one under way, or the last one."""
-    from retrain.state import standing
+    from train.retrain.state import standing
 
     found = standing()
     out.print(found.sentence, highlight=False, soft_wrap=True)
@@ -166,7 +166,7 @@ def status() -> None:
 @retrain_app.command()
 def cancel() -> None:
     """Have the retraining under way save and stop; `thousand retrain` goes on with it."""
-    from retrain.state import ask_to_stop
+    from train.retrain.state import ask_to_stop
 
     state = ask_to_stop()
     out.print(

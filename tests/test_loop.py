@@ -42,7 +42,7 @@ def say_what_was_wanted(page: Page) -> None:
     page.get_by_label("Write the answer you wanted in place of answer 1").click()
     form = page.locator("#talk form")
     form.locator("textarea").fill(WANTED)
-    form.get_by_label("I agree").check()
+    form.get_by_role("checkbox").check()
     form.get_by_role("button", name="Send").click()
     expect(page.get_by_test_id("wanted")).to_contain_text(WANTED, timeout=20_000)
 

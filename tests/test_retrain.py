@@ -13,11 +13,11 @@ from assistant.dialogue import read_dialogues
 from assistant.errors import ThousandError
 from assistant.jsonl import write_records
 from assistant.lineage import fingerprint, read_lineage, releases_trained_on
-from retrain import background, state
 from tests.conftest import Command
 from tests.retraining import keep, kept, short_prompts
 from tests.server import wait_until
 from train.curves import read_log
+from train.retrain import background, state
 
 
 def test_nothing_new_is_said_and_nothing_begun(thousand: Command, own: Path) -> None:
@@ -110,7 +110,7 @@ def stopped_before_its_first_step(thousand: Command, trained: Path, monkeypatch:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("retrain.work.train_and_choose", stopped)
+        patch.setattr("train.retrain.work.train_and_choose", stopped)
         result = thousand("retrain", "--yes", "--name", "second", *short_prompts(trained))
     assert "Stopped; what is done is saved. Go on with: thousand retrain" in result.err
 

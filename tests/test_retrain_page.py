@@ -13,8 +13,6 @@ from playwright.sync_api import expect
 from assistant import base_model, release
 from evaluation.compare import Comparison
 from evaluation.sets import SetName
-from retrain.plan import make_plan
-from retrain.work import begin, work
 from serve.access import Access
 from serve.keys import Keys
 from serve.ui.operator import attempt, may_operate
@@ -22,6 +20,8 @@ from tests.retraining import keep, kept
 from tests.test_keys import ALICE, keys_file
 from tests.test_page import browsing
 from tests.told import ToldEngine, told_app
+from train.retrain.plan import make_plan
+from train.retrain.work import begin, work
 
 WITHIN = 60_000
 REASON = "It repeats itself more in its answers."
@@ -53,7 +53,7 @@ def test_from_a_kept_dialogue_to_the_release_that_chats_and_back(
     own: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keep(own, [kept(1)])
-    monkeypatch.setattr("retrain.background.start", lambda *_: retrain_here(trained))
+    monkeypatch.setattr("train.retrain.background.start", lambda *_: retrain_here(trained))
     monkeypatch.setattr("train.watch.Watch.signals", lambda _: nullcontext())  # which only a main thread gets
     with told_app(ToldEngine(end_after=3), page=True) as told, browsing(str(told.client.base_url)) as page:
         page.goto(f"{told.client.base_url}/retrain")

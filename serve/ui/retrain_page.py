@@ -5,7 +5,6 @@ from typing import Any
 import gradio
 
 from serve.access import Access
-from serve.served import Served
 from serve.ui import retrain_view as view
 from serve.ui.operator import NOT_YOURS, may_operate
 from serve.ui.parts import Part
@@ -22,7 +21,7 @@ Then the new release and the current one answer the same prompts, and you decide
 notices anything, and you may close this page meanwhile."""
 
 
-def build_retrain(served: Served, access: Access) -> None:
+def build_retrain(access: Access) -> None:
     """Adds the page to the Blocks that it is called in. Each handler asks who is there, since what is hidden can still be called."""
     gradio.HTML(f"<style>{view.CSS}</style>", padding=False)
     gradio.Markdown(ABOUT)

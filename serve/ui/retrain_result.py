@@ -8,11 +8,11 @@ from assistant import release
 from assistant.errors import ThousandError
 from assistant.release import Release
 from evaluation.compare import Comparison
-from retrain.state import keep_current, standing
 from serve.access import Access
 from serve.ui import retrain_view as view
 from serve.ui.operator import attempt
 from serve.ui.parts import Part, Updates
+from train.retrain.state import keep_current, standing
 
 
 def candidate() -> Release | None:

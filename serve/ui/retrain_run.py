@@ -6,14 +6,14 @@ import gradio
 import pandas
 
 from assistant.errors import ThousandError
-from retrain import background
-from retrain.curves import curves_of
-from retrain.plan import make_plan
-from retrain.state import Standing, ask_to_stop, standing
 from serve.access import Access
 from serve.ui import retrain_view as view
 from serve.ui.operator import attempt
 from serve.ui.parts import Part, Updates
+from train.retrain import background
+from train.retrain.curves import curves_of
+from train.retrain.plan import make_plan
+from train.retrain.state import Standing, ask_to_stop, standing
 
 
 def _may_begin(found: Standing) -> bool:

@@ -9,8 +9,8 @@ from assistant.release import Guard
 from evaluation.blind import Pair, Preference
 from evaluation.compare import Comparison, Measure
 from evaluation.sets import SetName
-from retrain.plan import Plan
-from retrain.state import Standing
+from train.retrain.plan import Plan
+from train.retrain.state import Standing
 
 SHOWN = 30
 """New dialogues that are shown."""

@@ -15,7 +15,6 @@ from serve.kept import kept_file
 from serve.keys import OWN
 from serve.review import Waiting, accept, queue, reject
 from serve.review_terminal import look_lines, where_from
-from serve.served import Served
 from serve.store import Store
 from serve.ui.operator import NOT_YOURS, attempt, may_operate
 from serve.ui.view import markdown, plain
@@ -131,7 +130,7 @@ def _choices(messages: Sequence[Message]) -> list[tuple[str, int]]:
     return [(f"{n + 1}. {m.role}: {' '.join(m.content.split())[:50]}", n) for n, m in enumerate(messages)]
 
 
-def build_review(served: Served, access: Access) -> None:
+def build_review(access: Access) -> None:
     """Adds the page to the Blocks that it is called in. Each handler asks who is there, since what is hidden can still be called."""
     store, looks = Store(), Looks()
     gradio.HTML(f"<style>{CSS}</style>", padding=False)

@@ -22,7 +22,7 @@ from assistant.errors import ThousandError
 from assistant.files import write_text
 from assistant.settings import settings
 from evaluation.sets import SetName
-from retrain.news import Counts
+from train.retrain.news import Counts
 
 GO_ON = "thousand retrain"
 SETTLE = 2.0

@@ -11,9 +11,9 @@ from assistant.base_model import Say, quiet
 from assistant.dialogue import Dialogue, read_dialogues
 from assistant.errors import ThousandError
 from assistant.release import Release
-from retrain.estimate import Estimate, Speed, estimate
-from retrain.news import News, news_since, training_files
 from train.recipe import Recipe, changed
+from train.retrain.estimate import Estimate, Speed, estimate
+from train.retrain.news import News, news_since, training_files
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,13 @@ from assistant.jsonl import write_records
 from assistant.lineage import fingerprint
 from evaluation.compare import prompt_sets
 from evaluation.sets import SetName
-from retrain.estimate import Took, write_took
-from retrain.news import kept_file
-from retrain.plan import Plan
-from retrain.state import GO_ON, State, Teller, folder
-from retrain.verdict import Verdict, judged
 from train.fit import Interrupted
 from train.make_release import make_release
+from train.retrain.estimate import Took, write_took
+from train.retrain.news import kept_file
+from train.retrain.plan import Plan
+from train.retrain.state import GO_ON, State, Teller, folder
+from train.retrain.verdict import Verdict, judged
 from train.run import Run, begin_run, default_name, read_run, resume_run, runs_folder
 from train.session import train_and_choose
 from train.watch import Step

@@ -12,8 +12,8 @@ from assistant.dialogue import Dialogue
 from assistant.files import write_text
 from assistant.release import Release
 from assistant.settings import settings
-from retrain.state import folder
 from train.recipe import Recipe
+from train.retrain.state import folder
 
 
 class Speed(NamedTuple):

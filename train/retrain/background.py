@@ -7,7 +7,7 @@ import threading
 import time
 
 from assistant.errors import ThousandError
-from retrain.state import folder, read_state, standing
+from train.retrain.state import folder, read_state, standing
 
 NICE = 10
 """So that whoever chats on the same machine meanwhile is answered first."""
