@@ -16,9 +16,9 @@ from evaluation.sets import SetName
 from serve.access import Access
 from serve.keys import Keys
 from serve.ui.operator import attempt, may_operate
+from tests.browser import browsing
 from tests.retraining import keep, kept
 from tests.test_keys import ALICE, keys_file
-from tests.test_page import browsing
 from tests.told import ToldEngine, told_app
 from train.retrain.plan import make_plan
 from train.retrain.work import begin, work

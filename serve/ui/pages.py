@@ -39,7 +39,6 @@ THEME = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-m
 def build_pages(served: Served, access: Access, meter: Meter, life: Life) -> gradio.Blocks:
     """All pages. Who may use which is checked in each page's handlers, whatever is shown."""
     with gradio.Blocks(title="Thousand", analytics_enabled=False) as pages:
-        gradio.Navbar(main_page_name="Chat")
         build_chat(House(served, access, meter, life))
     with pages.route("Review", "/review"):
         build_review(access)
