@@ -1,7 +1,5 @@
 """What a person says of an answer on the page, on its way to `serve.feedback`."""
 
-import importlib
-import importlib.util
 from typing import Any
 
 from fastapi.concurrency import run_in_threadpool
@@ -10,6 +8,7 @@ from pydantic import ValidationError
 from assistant.errors import ThousandError, validation_sentence
 from serve.errors import ApiError
 from serve.feedback import Submission, submit
+from serve.review import delete_conversation
 from serve.store import Store
 from serve.ui import tree
 from serve.ui.asking import NoAnswer
@@ -44,11 +43,8 @@ async def give(store: Store, conversation: Conversation, said: dict[str, Any], b
 
 async def take_back(store: Store, conversation: str, by: str | None) -> str:
     """Delete what the server has of a conversation; what is to be known of it. Raises NoAnswer when it cannot be."""
-    if importlib.util.find_spec("serve.review") is None:
-        raise NoAnswer("This server cannot delete what was given to it.")
-    delete = importlib.import_module("serve.review").delete_conversation
     try:
-        deleted = await run_in_threadpool(delete, store, conversation, by=by)
+        deleted = await run_in_threadpool(delete_conversation, store, conversation, by=by)
     except ApiError as error:
         raise NoAnswer(error.detail) from None
     except ThousandError as error:

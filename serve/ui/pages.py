@@ -1,8 +1,6 @@
 """The pages as one Gradio application, mounted in the server's: the chat at `/`, reviewing and retraining beside it."""
 
-import importlib.util
 import os
-from collections.abc import Callable
 
 from assistant.settings import settings
 
@@ -20,6 +18,8 @@ from serve.ui.asking import House
 from serve.ui.chat_page import build_chat
 from serve.ui.chat_parts import SCRIPT, STYLE
 from serve.ui.login import Sessions, add_login, page_routes_only
+from serve.ui.retrain_page import build_retrain
+from serve.ui.review_page import build_review
 
 THEME = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]).set(
     body_text_color_subdued="*neutral_600",
@@ -35,33 +35,15 @@ THEME = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-m
 )
 """Fonts of the reader's own system: the page calls nothing outside. Colours with the contrast that WCAG 2 asks for."""
 
-Builder = Callable[[Served, Access], None]
-"""Adds a page's components to the Blocks it is called in."""
-
-
-def _builder(module: str, name: str) -> Builder | None:
-    """A page's builder, None while there is none yet."""
-    if importlib.util.find_spec(module) is None:
-        return None
-    found: Builder = getattr(importlib.import_module(module), name)
-    return found
-
-
-OTHERS = (
-    ("Review", "/review", "serve.ui.review_page", "build_review"),
-    ("Retrain", "/retrain", "serve.ui.retrain_page", "build_retrain"),
-)
-
 
 def build_pages(served: Served, access: Access, meter: Meter, life: Life) -> gradio.Blocks:
     """All pages. Who may use which is checked in each page's handlers, whatever is shown."""
     with gradio.Blocks(title="Thousand", analytics_enabled=False) as pages:
         build_chat(House(served, access, meter, life))
-    for title, path, module, name in OTHERS:
-        builder = _builder(module, name)
-        if builder is not None:
-            with pages.route(title, path):
-                builder(served, access)
+    with pages.route("Review", "/review"):
+        build_review(served, access)
+    with pages.route("Retrain", "/retrain"):
+        build_retrain(served, access)
     return pages
 
 
