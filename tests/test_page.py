@@ -219,4 +219,8 @@ def test_feedback_is_stored_with_the_branch_it_is_about_and_nothing_before(page:
         (None, None, None, True),
     }
     assert releases == {"told"}
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Delete").click()
+    expect(page.get_by_test_id("toast-body").filter(has_text="What the server had of it is deleted")).to_be_visible()
+    assert waiting() == 0
     store.close()

@@ -23,9 +23,7 @@ SHELF = """
 <button type="button" data-do="export">Export</button></div>
 <div class="row" role="group" aria-label="All conversations">
 <button type="button" data-do="export-all">Export all</button> <button type="button" data-do="import">Import</button></div>
-<input type="file" accept=".jsonl,.json,application/jsonl" hidden aria-label="A file of dialogues to import">
-<p>Conversations are kept in this browser only. Nothing is stored on the server until you rate an answer, write the answer you
-wanted, or keep a conversation; then this conversation is, up to that answer.</p></details>
+<input type="file" accept=".jsonl,.json,application/jsonl" hidden aria-label="A file of dialogues to import"></details>
 """
 FORM = f"""
 <template id="form"><form><label><span></span><textarea></textarea></label>
@@ -75,7 +73,11 @@ class Parts:
 
 
 def about(chat: Chat) -> str:
-    return f"Release **{chat.name}** answers unless you choose another. It has a good manner and a small memory: check its facts."
+    return (
+        f"Release **{chat.name}** answers unless you choose another. It has a good manner and a small memory: check its facts. "
+        "Conversations are kept in this browser only: nothing is stored on the server until you rate an answer, write the answer "
+        "you wanted, or keep a conversation. Then this conversation is, up to that answer."
+    )
 
 
 def sliders(chat: Chat) -> list[Any]:
