@@ -29,6 +29,7 @@ CSS = """
 .html-container:has(.retrain) { padding: 0; }
 .retrain .wide table { border-collapse: collapse; width: 100%; border: 0 !important; }
 .retrain .wide th, .retrain .wide td { padding: .35rem .6rem; text-align: left; font-weight: normal; }
+.retrain .wide :is(thead, tbody, tr) { border: 0 !important; }
 .retrain .wide th, .retrain .wide td { border: 0; border-bottom: 1px solid var(--border-color-primary); }
 .retrain .wide thead th { font-weight: bold; }
 .retrain td.number { white-space: nowrap; font-variant-numeric: tabular-nums; }
