@@ -41,8 +41,10 @@ def build_pages(served: Served, access: Access, meter: Meter, life: Life) -> gra
     with gradio.Blocks(title="Thousand", analytics_enabled=False) as pages:
         build_chat(House(served, access, meter, life))
     with pages.route("Review", "/review"):
+        gradio.Navbar(main_page_name="Chat")
         build_review(access)
     with pages.route("Retrain", "/retrain"):
+        gradio.Navbar(main_page_name="Chat")
         build_retrain(access)
     return pages
 
