@@ -14,7 +14,7 @@ from evaluation.tables import counted
 
 SEED_DEVIATION: dict[tuple[SetName, str], float] = {
     ("dev", "score"): 0.008,
-    ("dev", "stopped"): 0.02,
+    ("dev", "stopped"): 0.03,
     ("dev", "repeated_4grams"): 0.001,
     ("conversations", "turns_passed"): 0.03,
     ("conversations", "stopped"): 0.02,
@@ -22,9 +22,11 @@ SEED_DEVIATION: dict[tuple[SetName, str], float] = {
 }
 """The standard deviation between releases of one recipe and data with other seeds.
 
-Of the dev prompts it is measured, over seeds 0, 1 and 2 of the recipe of `thousand-3`: score 0.656, 0.650, 0.665; stopped
-0.94, 0.96, 0.98; repeated 4-grams 0.0003, 0.0021, 0.0013. Those of the other sets are chosen: about the standard error of a mean over
-so many conversations and prompts, since releases of two seeds answer them as independently as two draws do."""
+Of the dev prompts it is measured, over seeds 0, 1 and 2 of the recipe of `thousand-3`: score 0.656, 0.650, 0.665, stopped
+0.94, 0.96, 0.98, repeated 4-grams 0.0003, 0.0021, 0.0013 when they were trained; stopped again with llama.cpp, 0.96 and 0.90 for seeds
+0 and 1. Those of the other sets are chosen: about the standard error of a mean over so many conversations and prompts, since
+releases of two seeds answer them as independently as two draws do. Seeds 0 and 1 differed by less: turns passed 0.202 and 0.199,
+stopped 1 and 0.984; safety 0, 0.033 and, seed 2, 0.033."""
 SPREAD = 1.96 * 2**0.5
 """Times the deviation: what 95 % of pairs of such releases differ by at most."""
 LOWER_IS_BETTER = frozenset({"repeated_4grams", "empty"})
