@@ -34,6 +34,9 @@ class Settings(BaseSettings):
     api_keys_file: Path | None = None
     """More keys, a line each: a name and the key. It is read again whenever it changes."""
 
+    retrain_options: str | None = None
+    """Options of `thousand retrain` that one begun on the page has, as a shell would read them."""
+
     engine_key: SecretStr | None = None
     """Sent as a bearer token to the server that `--engine-url` names."""
 

@@ -1,13 +1,15 @@
 """A retraining that nobody has to wait for: a process of its own, which outlives the page and the server that began it."""
 
 import os
+import shlex
 import subprocess
 import sys
 import threading
 import time
 
 from assistant.errors import ThousandError
-from train.retrain.state import folder, read_state, standing
+from assistant.settings import settings
+from train.retrain.state import folder, read_state, standing, unfinished
 
 NICE = 10
 """So that whoever chats on the same machine meanwhile is answered first."""
@@ -22,7 +24,10 @@ def start(*options: str) -> None:
     """
     if standing().running:
         raise ThousandError("A retraining is under way already.")
-    command = [sys.executable, "-m", "assistant", "retrain", "--yes", *options]
+    last = read_state()
+    begins = last is None or not unfinished(last) or "--fresh" in options
+    own = shlex.split(settings().retrain_options or "") if begins else []
+    command = [sys.executable, "-m", "assistant", "retrain", "--yes", *own, *options]
     with (folder() / "said.txt").open("wb") as said:
         process = subprocess.Popen(  # noqa: S603 (nothing of it comes from outside)
             command, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT, start_new_session=True
