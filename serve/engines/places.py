@@ -80,7 +80,7 @@ class Places:
         """The place that holds the conversation; else, among the half of the free places that are worth least, one beside a
         place that computes."""
         free = [place for place, count in enumerate(self._under_way) if not count]
-        if not free or self._queued > 1:
+        if not free or self._queued > 1:  # this one waits as well, and may not overtake the others
             return None
         best = max(free, key=lambda place: self._gain(place, prompt))
         if self._gain(best, prompt) > 0:
