@@ -36,6 +36,9 @@ EVERY = 10.0
 SETTLED = 120.0
 """Seconds after which memory should no longer grow: every slot has been full once."""
 
+PAUSE = {"leaving_early": 5.0, "leaving": 2.0, "refused": 2.0}
+"""Seconds that who does this waits before the next time: it costs the client nothing, and would leave no place for the others."""
+
 BAD = [
     ({"temperature": 9}, 400),
     ({"repitition_penalty": 1.1}, 400),
@@ -128,6 +131,7 @@ class Soak:
             try:
                 what()
                 self.done[what.__name__] += 1
+                self.over.wait(PAUSE.get(what.__name__, 0))
             except Exception as error:  # whatever it is, it is what the soak looks for
                 self.wrong.append(f"{what.__name__}: {type(error).__name__}: {error}")
                 print(self.wrong[-1], file=sys.stderr)
