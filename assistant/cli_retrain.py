@@ -117,9 +117,10 @@ def _show_news(plan: "Plan") -> None:
             f" {mark} {dialogue.id or 'without an id'}: {_short(question)} → {_short(dialogue.answers[-1])}",
             highlight=False,
             markup=False,
+            soft_wrap=True,
         )
     for gone in news.removed[:SHOWN]:
-        out.print(f" - {gone.id or gone.fingerprint}", highlight=False, markup=False)
+        out.print(f" - {gone.id or gone.fingerprint}", highlight=False, markup=False, soft_wrap=True)
     hidden = sum(max(0, len(shown) - SHOWN) for shown in (marked, news.removed)) if news.known else 0
     if hidden:
         out.print(f"   and {hidden} more")
