@@ -225,13 +225,15 @@ def serve(
     from serve.life import Life, Server
     from serve.logs import log_printed_tracebacks, log_to
     from serve.metrics import Meter
+    from serve.store import Store
 
     log_to(sys.stderr)
-    meter, life = Meter(served), Life()
-    app = build_app(served, access=access, meter=meter, life=life, background=background)
+    meter, life, store = Meter(served), Life(), Store()
+    app = build_app(served, access=access, store=store, meter=meter, life=life, background=background)
     if page:
+        from serve.ui.asking import House
         from serve.ui.pages import mount_pages
 
         log_printed_tracebacks()
-        app = mount_pages(app, served, access, meter, life)
+        app = mount_pages(app, House(served, access, meter, life, store))
     Server(app, life, drain_seconds=drain_seconds).run(sockets=[listener])

@@ -32,6 +32,7 @@ from serve.life import Life
 from serve.metrics import Meter
 from serve.served import Served
 from serve.start import access_to, listen, serve
+from serve.store import Store
 from tests.server import serving_app
 from tests.tiny import make_tokenizer
 
@@ -136,11 +137,13 @@ def told_app(
     chat = told_chat(engine, most_turns=most_turns)
     served, life = Served(chat), Life()
     entry, meter = Access(hosts=["127.0.0.1", "localhost", "::1"], keys=keys, **access), Meter(served)
-    app = build_app(served, access=entry, meter=meter, life=life)
+    store = Store()
+    app = build_app(served, access=entry, store=store, meter=meter, life=life)
     if page:
+        from serve.ui.asking import House
         from serve.ui.pages import mount_pages
 
-        app = mount_pages(app, served, entry, meter, life)
+        app = mount_pages(app, House(served, entry, meter, life, store))
     with (
         serving_app(app, port, life=life, connection=connection) as address,
         httpx.Client(base_url=address, timeout=10) as client,

@@ -21,6 +21,7 @@ from serve.life import Life
 from serve.metrics import Meter
 from serve.seen import Seen
 from serve.served import CannotLoad, Served, UnknownModel
+from serve.store import Store
 from serve.ui.tree import Finished
 from serve.watching import page_turn
 
@@ -46,12 +47,13 @@ class Asker:
 
 @dataclass(frozen=True)
 class House:
-    """What answers, and what watches over it."""
+    """What answers, what watches over it, and where what people say of it goes."""
 
     served: Served
     access: Access
     meter: Meter
     life: Life
+    store: Store
 
 
 @dataclass

@@ -12,7 +12,6 @@ from assistant.dialogue import Message
 from assistant.errors import ThousandError
 from serve.errors import ApiError
 from serve.served import CURRENT
-from serve.store import Store
 from serve.ui import bringing, giving, tree, view
 from serve.ui.asking import Answer, Asker, House, NoAnswer, answers
 from serve.ui.chat_parts import NAMES, Parts, about, build_parts, releases, sliders
@@ -78,10 +77,9 @@ def _asked(conversation: Conversation, done: dict[str, Any], text: str, system: 
 def build_chat(house: House) -> None:
     """The page, in the Blocks it is called in. Each question goes to the release that is current then, unless another is chosen."""
     parts = build_parts(house.served.current)
-    store = Store()
     _add_answering(house, parts)
     _add_changing(parts)
-    _add_giving(house, parts, store)
+    _add_giving(house, parts)
     _add_shelf(parts)
     _add_loading(house, parts)
     _add_api(house, parts)
@@ -167,12 +165,12 @@ def _add_changing(parts: Parts) -> None:
     parts.undo.click(undo, parts.held, [parts.held, parts.log, parts.box], **QUIET)
 
 
-def _add_giving(house: House, parts: Parts, store: Store) -> None:
+def _add_giving(house: House, parts: Parts) -> None:
     async def say(held: object, said: dict[str, Any], request: gradio.Request) -> list[Any]:
         conversation, asker = _read(held), Asker.of(request)
         try:
             house.access.count_request(asker.key, asker.client)
-            conversation = await giving.give(store, conversation, said, asker.key)
+            conversation = await giving.give(house.store, conversation, said, asker.key)
         except (NoAnswer, ApiError) as error:
             _tell(error.detail if isinstance(error, ApiError) else str(error), "Not stored")
             return [gradio.skip(), gradio.skip()]
@@ -194,7 +192,7 @@ def _add_giving(house: House, parts: Parts, store: Store) -> None:
 
     async def take_back(event: gradio.EventData, request: gradio.Request) -> None:
         try:
-            gradio.Info(await giving.take_back(store, event._data["id"], request.username))
+            gradio.Info(await giving.take_back(house.store, event._data["id"], request.username))
         except NoAnswer as error:
             _tell(str(error), "Not deleted on the server")
 

@@ -9,11 +9,7 @@ os.environ.setdefault("GRADIO_TEMP_DIR", str(settings().home / "gradio"))
 import gradio
 from fastapi import Depends, FastAPI
 
-from serve.access import Access
 from serve.errors import nothing_there
-from serve.life import Life
-from serve.metrics import Meter
-from serve.served import Served
 from serve.ui.asking import House
 from serve.ui.chat_page import build_chat
 from serve.ui.chat_parts import SCRIPT, STYLE
@@ -32,25 +28,28 @@ THEME = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-m
     button_primary_background_fill_hover="*primary_800",
     button_primary_background_fill_dark="*primary_700",
     button_primary_background_fill_hover_dark="*primary_800",
+    button_cancel_background_fill="#b91c1c",
+    button_cancel_background_fill_hover="#991b1b",
 )
 """Fonts of the reader's own system: the page calls nothing outside. Colours with the contrast that WCAG 2 asks for."""
 
 
-def build_pages(served: Served, access: Access, meter: Meter, life: Life) -> gradio.Blocks:
+def build_pages(house: House) -> gradio.Blocks:
     """All pages. Who may use which is checked in each page's handlers, whatever is shown."""
     with gradio.Blocks(title="Thousand", analytics_enabled=False) as pages:
-        build_chat(House(served, access, meter, life))
+        build_chat(house)
     with pages.route("Review", "/review"):
         gradio.Navbar(main_page_name="Chat")
-        build_review(access)
+        build_review(house.access, house.store)
     with pages.route("Retrain", "/retrain"):
         gradio.Navbar(main_page_name="Chat")
-        build_retrain(access)
+        build_retrain(house.access)
     return pages
 
 
-def mount_pages(app: FastAPI, served: Served, access: Access, meter: Meter, life: Life) -> FastAPI:
+def mount_pages(app: FastAPI, house: House) -> FastAPI:
     """The application with its pages; with keys, they ask for one as the password of any user name."""
+    access = house.access
     sessions = Sessions(access.keys)
 
     def cookie() -> str:
@@ -62,7 +61,7 @@ def mount_pages(app: FastAPI, served: Served, access: Access, meter: Meter, life
     add_login(app, access, sessions, cookie)
     gradio.mount_gradio_app(
         app,
-        build_pages(served, access, meter, life),
+        build_pages(house),
         path="/",
         app_kwargs={
             "dependencies": [Depends(page_routes_only(access, sessions, cookie))],
