@@ -58,6 +58,24 @@ def test_two_tabs_keep_both_their_conversations_and_both_branches_of_one(context
     expect(one.get_by_test_id("version")).to_have_text("2 / 2")
 
 
+def test_what_one_tab_deletes_another_does_not_bring_back(context: BrowserContext, told: Told) -> None:
+    one, two = tab(context, told), tab(context, told)
+    ask(one, "To be deleted", 1)
+    shelf(two).first.click()
+    expect(two.get_by_test_id("bot")).to_have_count(1)
+    told.engine.end_after = None
+    begin(two, "And more")
+    expect(two.get_by_test_id("live")).to_contain_text("word")
+    one.on("dialog", lambda dialog: dialog.accept())
+    one.get_by_role("button", name="Delete", exact=True).click()
+    expect(shelf(two)).to_have_count(0)
+    two.keyboard.press("Escape")
+    expect(two.get_by_text("This conversation was deleted in another tab")).to_be_visible()
+    expect(shelf(one)).to_have_count(0)
+    two.reload()
+    expect(shelf(two)).to_have_count(0)
+
+
 def test_a_tab_that_is_closed_in_the_middle_of_an_answer_frees_its_place_and_keeps_what_was_said(
     context: BrowserContext, told: Told
 ) -> None:
@@ -108,7 +126,7 @@ def test_conversations_are_renamed_deleted_exported_and_imported(
     ]
 
     page.once("dialog", lambda dialog: dialog.accept())
-    page.get_by_role("button", name="Delete").click()
+    page.get_by_role("button", name="Delete", exact=True).click()
     expect(shelf(page)).to_have_text(["Of questions"])
     page.locator("input[type=file]").set_input_files(file)
     expect(page.get_by_text("Imported 2 conversations.")).to_be_visible()
