@@ -4,7 +4,8 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from importlib.resources import files
+from typing import Any, Literal
 
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
@@ -14,6 +15,8 @@ CHROMIUM = (
     or shutil.which("chromium-browser")
     or shutil.which("google-chrome")
 )
+AXE = files("axe_playwright_python").joinpath("axe.min.js")
+VIEWS: list[tuple[int, Literal["light", "dark"]]] = [(1200, "dark"), (320, "light")]
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
 FLAGS += ["--disable-background-networking", "--disable-component-update"]
 
@@ -77,3 +80,32 @@ def ask(page: Page, question: str, answers: int) -> str:
     begin(page, question)
     expect(page.get_by_test_id("bot")).to_have_count(answers, timeout=60_000)
     return page.get_by_test_id("bot").last.inner_text()
+
+
+def findings(page: Page) -> list[str]:
+    """What axe finds that is serious or worse."""
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    found: dict[str, Any] = page.evaluate("() => axe.run()")
+    return [
+        f"{each['id']}: {node['html'][:200]} {node['any'][:1]}"
+        for each in found["violations"]
+        if each["impact"] in ("serious", "critical")
+        for node in each["nodes"]
+    ]
+
+
+def seen_by_everybody(page: Page, name: str, but: str = "nothing") -> None:
+    """Wide, narrow and dark, axe finds nothing serious `but` one rule, and nothing is cut off; pictures of it where SCREENSHOTS
+    names a folder."""
+    page.add_style_tag(content="* { transition: none !important }")  # colours on their way are looked at by nobody
+    for width, scheme in VIEWS:
+        page.set_viewport_size({"width": width, "height": 850})
+        page.emulate_media(color_scheme=scheme)
+        found = [finding for finding in findings(page) if not finding.startswith(but)]
+        assert not found, (name, width, scheme, found)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        if folder := os.environ.get("SCREENSHOTS"):
+            picture = f"{folder}/{name}-{width}-{scheme}.png"
+            page.screenshot(path=picture, full_page=True, animations="disabled")
+    page.set_viewport_size({"width": 1200, "height": 850})
+    page.emulate_media(color_scheme="light")

@@ -1,19 +1,17 @@
 """The chat page for everybody: with a keyboard only, on a narrow screen, in the dark, and as a screen reader has it."""
 
 from collections.abc import Iterator
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser import ask, browsing_context, chromium, opened
+from tests.browser import ask, browsing_context, chromium, findings, opened
 from tests.told import Told, ToldEngine, told_app
 
 pytestmark = pytest.mark.browser
 
-AXE = files("axe_playwright_python").joinpath("axe.min.js")
 SHARE = ToldEngine(
     end_after=6,
     word="a `word` of **it** and\n\n```\nprint('a line of code that is longer than a narrow screen')\n```\n\n",
@@ -30,18 +28,6 @@ def browser() -> Iterator[Browser]:
 def told(home: Path) -> Iterator[Told]:
     with told_app(SHARE, page=True) as found:
         yield found
-
-
-def findings(page: Page) -> list[str]:
-    """What axe finds that is serious or worse."""
-    page.evaluate(AXE.read_text(encoding="utf-8"))
-    found: dict[str, Any] = page.evaluate("() => axe.run()")
-    return [
-        f"{each['id']}: {node['html'][:200]} {node['any'][:1]}"
-        for each in found["violations"]
-        if each["impact"] in ("serious", "critical")
-        for node in each["nodes"]
-    ]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -16,7 +16,7 @@ from evaluation.sets import SetName
 from serve.access import Access
 from serve.keys import Keys
 from serve.ui.operator import attempt, may_operate
-from tests.browser import browsing
+from tests.browser import browsing, seen_by_everybody
 from tests.retraining import keep, kept
 from tests.test_keys import ALICE, keys_file
 from tests.told import ToldEngine, told_app
@@ -62,6 +62,7 @@ def test_from_a_kept_dialogue_to_the_release_that_chats_and_back(
         )
         page.get_by_text("New: question 1").click()
         expect(page.get_by_text("so it is.")).to_be_visible()
+        seen_by_everybody(page, "retrain-new")
         page.get_by_role("button", name="Begin retraining").click()
         expect(page.get_by_role("heading", name="second beside first")).to_be_visible(timeout=WITHIN)
         expect(page.get_by_text(REASON)).to_be_visible()
@@ -71,6 +72,7 @@ def test_from_a_kept_dialogue_to_the_release_that_chats_and_back(
             expect(page.get_by_text(f"Pair {number} of 2")).to_be_visible(timeout=WITHIN)
             page.keyboard.press(key)
         expect(page.get_by_text("Your 2 votes:")).to_be_visible(timeout=WITHIN)
+        seen_by_everybody(page, "retrain-compared")
         page.get_by_role("button", name="Promote all the same").click()
         expect(page.get_by_text("second is not promoted")).to_be_visible(timeout=WITHIN)
         assert release.current() == "first"
@@ -94,6 +96,7 @@ def test_who_is_not_the_operator_sees_nothing_of_it(own: Path, tmp_path: Path) -
     keys = Keys(file=keys_file(tmp_path, f"alice {ALICE}"))
     with told_app(ToldEngine(), page=True, keys=keys) as told, browsing(str(told.client.base_url)) as page:
         page.goto(f"{told.client.base_url}/retrain")
+        seen_by_everybody(page, "login", but="document-title")  # Gradio's own page, which has none
         page.locator("input").first.fill("me")
         page.locator("input[type=password]").fill(ALICE)
         page.get_by_role("button", name="Login").click()

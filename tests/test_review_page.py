@@ -1,24 +1,22 @@
 """The review page in a real browser: one key decides, an answer is changed in place, and others than the operator see nothing."""
 
-import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 from pydantic import SecretStr
 
 from assistant.dialogue import read_dialogues
 from serve.keys import Keys
 from serve.review import queue
 from serve.store import Store
-from tests.browser import browsing
+from tests.browser import browsing, seen_by_everybody
 from tests.conftest import Command
 from tests.test_gate import bundle, fill, typed
 from tests.test_keys import ALICE, keys_file
 from tests.told import KEY, Told, ToldEngine, told_app
 
-VIEWS: list[tuple[int, Literal["light", "dark"]]] = [(1200, "light"), (1200, "dark"), (320, "light")]
 pytestmark = pytest.mark.browser
 __all__ = ["bundle"]
 
@@ -36,16 +34,15 @@ def test_one_key_decides_and_an_answer_is_changed_in_place(
         expect(page.locator("#review")).to_contain_text("Lamps, made by hand.")
         expect(page.locator("#review")).to_contain_text("What the assistant had answered before")
         expect(page.locator("#review .note")).to_contain_text("general.jsonl:")
-        shoot(page, "first")
         page.keyboard.press("a")
         expect(where).to_contain_text("3 to review", timeout=20_000)
         expect(page.locator("#review .error")).to_contain_text("ada@lovelace.org")
-        shoot(page, "warned")
+        seen_by_everybody(page, "review-warned")
         page.keyboard.press("e")
         box = page.locator("#review-text textarea")
         expect(box).to_be_focused(timeout=20_000)
         box.fill("Ask at the market.")  # the letters a, e, r and s in it decide nothing
-        shoot(page, "editing")
+        seen_by_everybody(page, "review-editing")
         page.get_by_role("button", name="Use this text").click()
         expect(page.locator("#review .error")).to_have_count(0, timeout=20_000)
         expect(page.locator("#review")).to_contain_text("Ask at the market.")
@@ -58,17 +55,6 @@ def test_one_key_decides_and_an_answer_is_changed_in_place(
     answers = [dialogue.answers for dialogue in read_dialogues([home / "kept.jsonl"])]
     assert answers == [["Lamps, made by hand."], ["Ask at the market."]]
     assert [item.dialogue.answers for item in queue(Store())] == [["Only chairs, and one table."]]
-
-
-def shoot(page: Page, name: str) -> None:
-    """Pictures for who looks at the page: wide, narrow, and dark, where SCREENSHOTS names a folder."""
-    if folder := os.environ.get("SCREENSHOTS"):
-        for width, scheme in VIEWS:
-            page.set_viewport_size({"width": width, "height": 850})
-            page.emulate_media(color_scheme=scheme)
-            page.screenshot(path=f"{folder}/review-{name}-{width}-{scheme}.png", full_page=True, animations="disabled")
-        page.set_viewport_size({"width": 1200, "height": 850})
-        page.emulate_media(color_scheme="light")
 
 
 def called(told: Told, function: dict[str, Any], session: str) -> str:

@@ -9,6 +9,7 @@ window.thousand = (() => {
   let form = null; // the one that is open in it
   let waiting = 0; // until what another tab did is shown
   let held = null; // the conversation of this tab, as it was saved last
+  const gone = new Set(); // what another tab deleted
 
   const parsed = (text) => { try { return JSON.parse(text); } catch { return null; } };
   const load = (id) => parsed(localStorage.getItem(PREFIX + id));
@@ -51,6 +52,7 @@ window.thousand = (() => {
     }
   };
   const save = (mine) => {
+    if (gone.has(mine.id)) return say("This conversation was deleted in another tab, so nothing more of it is saved.");
     const one = merged(mine), before = held;
     held = mine;
     sessionStorage.setItem("thousand.open", mine.id);
@@ -125,6 +127,7 @@ window.thousand = (() => {
     $("details", element).open = innerWidth > 800;
     addEventListener("storage", (event) => {
       draw();
+      if (event.newValue === null && event.key?.startsWith(PREFIX)) gone.add(event.key.slice(PREFIX.length));
       if (event.key !== PREFIX + held?.id || busy()) return;
       clearTimeout(waiting);
       waiting = setTimeout(() => { // another tab writes as often as an answer grows
@@ -238,6 +241,11 @@ window.thousand = (() => {
     const act = { KeyM: () => $("#box textarea").focus(), KeyN: () => $("[data-do=new]").click() }[event.code];
     if (act) { event.preventDefault(); act(); }
   });
+
+  // For screen readers: Gradio's notices are a button with a button in it
+  new MutationObserver(() => {
+    for (const head of document.querySelectorAll(".toast-header[role]")) for (const name of ["role", "tabindex"]) head.removeAttribute(name);
+  }).observe(document, { childList: true, subtree: true });
 
   return { save, opened, bring, onShelf, onLog, failed, follow, say };
 })();

@@ -148,7 +148,9 @@ def comparison(found: Comparison) -> str:
         f'<th scope="col">{escape(title)}</th>'
         for title in ("", f"{found.candidate.name} (new)", f"{found.current.name} (current)", "Difference")
     )
-    return html(f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>')
+    return html(
+        f'<div class="wide" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    )
 
 
 def _number(value: float, share: bool) -> str:

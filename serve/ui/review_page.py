@@ -47,8 +47,6 @@ CSS = """
 #review .note { border-left: 4px solid var(--border-color-primary); padding-left: .7rem; }
 #review pre { overflow-x: auto; }
 #review-buttons button { min-width: 6rem; }
-#review-accept, #review-save { background: #a8440a; color: #fff; }
-#review-reject { background: #b3261e; color: #fff; }
 @media (max-width: 800px) { #review .user { margin-left: 0; } }
 """
 
@@ -130,9 +128,9 @@ def _choices(messages: Sequence[Message]) -> list[tuple[str, int]]:
     return [(f"{n + 1}. {m.role}: {' '.join(m.content.split())[:50]}", n) for n, m in enumerate(messages)]
 
 
-def build_review(access: Access) -> None:
+def build_review(access: Access, store: Store) -> None:
     """Adds the page to the Blocks that it is called in. Each handler asks who is there, since what is hidden can still be called."""
-    store, looks = Store(), Looks()
+    looks = Looks()
     gradio.HTML(f"<style>{CSS}</style>", padding=False)
     gradio.Markdown(ABOUT)
     shown = gradio.State(Shown())
