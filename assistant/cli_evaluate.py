@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from assistant.cli_ablate import evaluate_ablate
 from assistant.console import EngineOption, bar, merging, out, say
 from assistant.errors import ThousandError
 from assistant.files import write_text
@@ -204,3 +205,6 @@ def evaluate_blind(candidate: CandidateArgument) -> None:
     if not sys.stdin.isatty():
         raise ThousandError("Voting takes single keys, so it needs a terminal; start it in one.")
     vote_in_terminal(Sample.open(Comparison.read(candidate)), out)
+
+
+evaluate_app.command("ablate")(evaluate_ablate)

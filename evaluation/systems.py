@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from assistant import release
@@ -13,7 +14,7 @@ from assistant.gguf_merge import Progress
 from assistant.release import Release
 from assistant.sampling import Sampling
 from serve.chat import Chat
-from serve.start import EngineName, open_base_chat, open_chat
+from serve.start import EngineName, open_base_chat, open_chat, open_placed
 
 CONTEXT = 4096
 BASE, URIAL = "base", "urial"
@@ -73,6 +74,17 @@ def open_system(
         chat = open_chat(name, engine=engine, context=CONTEXT, say=say, progress=progress)
         shown = name
     return System(shown, chat, sampling, _identity(chat, name if name in (BASE, URIAL) else "release", known))
+
+
+def open_placed_system(place: Path, *, engine: EngineName, say: Say, settings: Mapping[str, Any]) -> System:
+    """The release in a folder that may stand outside the registry, drawn from as it is served but for `settings`.
+
+    Raises ThousandError when it cannot be had.
+    """
+    known = release.read(place)
+    sampling = Sampling.model_validate({**known.sampling.model_dump(), **settings})
+    chat = open_placed(place, engine=engine, context=CONTEXT, say=say)
+    return System(known.name, chat, sampling, _identity(chat, "release", known))
 
 
 def record(system: System, name: str, scores: dict[str, Any]) -> None:

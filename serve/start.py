@@ -115,9 +115,25 @@ def open_chat(
         template = release.open_template(place, record)
         connected = connect(cast("RemoteName", engine), remote, template, context)
         return Chat(connected, template, name=chosen, sampling=record.sampling, record=record, most_turns=most_turns)
+    return open_placed(
+        place, engine=cast("EngineName", engine), context=context, say=say, progress=progress, most_turns=most_turns
+    )
+
+
+def open_placed(
+    place: Path,
+    *,
+    engine: EngineName,
+    context: int,
+    say: Say,
+    progress: Progress = lambda done, total: None,
+    most_turns: int = MOST_TURNS,
+) -> Chat:
+    """A chat with the release in a folder, which may stand outside the registry. Raises ThousandError when it cannot be had."""
+    record = release.read(place)
     base, template = release.open_parts(place, record, say)
-    started = start_engine(cast("EngineName", engine), base, place, record, template, context, say, progress)
-    return Chat(started, template, name=chosen, sampling=record.sampling, record=record, most_turns=most_turns)
+    started = start_engine(engine, base, place, record, template, context, say, progress)
+    return Chat(started, template, name=record.name, sampling=record.sampling, record=record, most_turns=most_turns)
 
 
 def open_base_chat(spec: str, *, engine: EngineName, context: int, say: Say) -> Chat:

@@ -21,14 +21,16 @@ from train.fit import Fitted
 from train.session import Chosen
 
 
-def make_release(chosen: Chosen) -> Release:
-    """Write the release of a finished run into the registry's folder, whole or not at all; it is not promoted yet.
+def make_release(chosen: Chosen, folder: Path | None = None) -> Release:
+    """Write the release of a finished run into a folder of releases, by default the registry's, whole or not at all; it is not
+    promoted yet.
 
     Raises ThousandError when the disk is full.
     """
     fitted = chosen.fitted
     run, sampling = fitted.run, Sampling()
-    with full_disk_told(release.folder(), run.go_on), atomic_folder(release.folder() / run.name) as place:
+    folder = release.folder() if folder is None else folder
+    with full_disk_told(folder, run.go_on), atomic_folder(folder / run.name) as place:
         if run.recipe.method == "full":
             _save_model(fitted, place)
             tokenizer = fitted.base.folder

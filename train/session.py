@@ -1,5 +1,6 @@
 """A run from its beginning to its chosen checkpoint: what `thousand train` and its sweep do."""
 
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +18,10 @@ from evaluation.judge import from_settings
 from train import processes
 from train.choose import DevTest, Scored, choose, read_choices, score_checkpoint
 from train.curves import read_log
-from train.faults import full_disk_told
+from train.faults import OutOfMemory, full_disk_told
 from train.fit import Fitted, fit
 from train.model import Learner
-from train.run import Run
+from train.run import Run, resume_run
 from train.trainer import WEIGHTS, forget, load_weights, weights_of
 from train.watch import Step
 
@@ -118,6 +119,30 @@ def train_and_choose(
     best = choose(candidates)
     load_weights(fitted.learner, weights_of(run.checkpoints, best.step))
     return Chosen(fitted, best, candidates)
+
+
+def train_in_less(
+    run: Run, label: str, report: Callable[[Step], None], say: Say, *, until_epoch: float | None = None
+) -> Chosen:
+    """`train_and_choose` in one process, in smaller micro-batches where memory runs out: they change nothing that is learnt.
+
+    Raises what that raises.
+    """
+    while True:
+        try:
+            chosen = train_and_choose(run, report, say, until_epoch=until_epoch)
+        except OutOfMemory as error:
+            if error.fits is None:
+                raise
+            fits = error.fits
+        else:
+            assert chosen is not None  # of several processes the others return None
+            return chosen
+        gc.collect()
+        say(
+            f"{label}: out of memory; goes on with tokens_per_micro_batch at {fits}, which changes nothing that is learnt"
+        )
+        run = resume_run(run.name, [f"tokens_per_micro_batch={fits}"])
 
 
 def _examine_the_others(fitted: Fitted, examiner: Examiner) -> None:

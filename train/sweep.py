@@ -14,12 +14,12 @@ from collections.abc import Callable
 from assistant import base_model
 from assistant.base_model import Say, quiet
 from assistant.errors import ThousandError
-from train.faults import Diverged, OutOfMemory
+from train.faults import Diverged
 from train.fit import Interrupted
 from train.grid import Arm, Sweep
 from train.results import Failed, Result, add_result, rank, read_results, replace_results
-from train.run import Run, begin_run, for_base, read_run, resume_run, runs_folder
-from train.session import train_and_choose
+from train.run import Run, begin_run, for_base, read_run, runs_folder
+from train.session import train_in_less
 from train.watch import Step
 
 
@@ -60,7 +60,7 @@ def _result(
     before = _cpu_seconds()
     result: Result | Failed
     try:
-        result = _trained_in_less(arm, run, rung, epochs, before, report, say)
+        result = _trained(arm, run, rung, epochs, before, report, say)
     except Interrupted:
         raise Interrupted(f"Stopped in {arm.name}, which is saved. Go on with the same command.") from None
     except Diverged as error:
@@ -91,30 +91,6 @@ def _run(sweep: Sweep, arm: Arm, say: Say) -> Run:
     return run
 
 
-def _trained_in_less(
-    arm: Arm,
-    run: Run,
-    rung: int,
-    epochs: float | None,
-    cpu_seconds_before: float,
-    report: Callable[[str, Step], None],
-    say: Say,
-) -> Result:
-    """The arm's result, in smaller micro-batches where memory runs out: they change nothing that is learnt."""
-    while True:
-        try:
-            return _trained(arm, run, rung, epochs, cpu_seconds_before, report, say)
-        except OutOfMemory as error:
-            if error.fits is None:
-                raise
-            fits = error.fits
-        gc.collect()
-        say(
-            f"{arm.name}: out of memory; goes on with tokens_per_micro_batch at {fits}, which changes nothing that is learnt"
-        )
-        run = resume_run(arm.name, [f"tokens_per_micro_batch={fits}"])
-
-
 def _trained(
     arm: Arm,
     run: Run,
@@ -124,8 +100,7 @@ def _trained(
     report: Callable[[str, Step], None],
     say: Say,
 ) -> Result:
-    chosen = train_and_choose(run, lambda step: report(arm.name, step), say, until_epoch=epochs)
-    assert chosen is not None  # of several processes, which a sweep has not, the others return None
+    chosen = train_in_less(run, arm.name, lambda step: report(arm.name, step), say, until_epoch=epochs)
     scored = chosen.scored if epochs is None else max(chosen.candidates, key=lambda one: one.step)
     return Result(
         arm=arm.name,

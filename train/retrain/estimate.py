@@ -70,10 +70,10 @@ def estimate(record: Release, recipe: Recipe, dialogues: Sequence[Dialogue]) -> 
     for dialogue in dialogues:
         length = min(recipe.max_tokens, len(template.render(dialogue.messages).ids))
         tokens += length * recipe.repeats(dialogue)
-    return Estimate(round(tokens * recipe.epochs), _speed(record, recipe), read_took())
+    return Estimate(round(tokens * recipe.epochs), speed(record, recipe), read_took())
 
 
-def _speed(record: Release, recipe: Recipe) -> Speed | None:
+def speed(record: Release, recipe: Recipe) -> Speed | None:
     """What the newest release that was trained here in the same way says, else what the given one says of wherever it was
     trained; None when neither says anything."""
     runs = settings().home / "runs"
