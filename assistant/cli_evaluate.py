@@ -1,6 +1,7 @@
 """`thousand evaluate ...`: one short function per verb."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +26,14 @@ UrialOption = Annotated[
     bool,
     typer.Option("--urial", help="Also ask the base model with three examples in its context (URIAL), side by side."),
 ]
+EndpointsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--endpoint",
+        help="Also ask a chat model at an OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1#MODEL, side by side. "
+        "THOUSAND_ENDPOINT_KEY is its key.",
+    ),
+]
 PageOption = Annotated[Path | None, typer.Option(help="Write every answer to this Markdown file.")]
 PenaltyOption = Annotated[float | None, typer.Option(help="Instead of the release's own.")]
 TemperatureOption = Annotated[float | None, typer.Option(help="Instead of the release's own.")]
@@ -46,104 +55,81 @@ def _settings(
     return settings
 
 
-def _evaluate(
-    asked: PromptSet,
-    releases: list[str] | None,
-    base: bool,
-    urial: bool,
-    page: Path | None,
-    settings: dict[str, Any],
-    engine: Any,
-    own_file: bool,
-) -> None:
-    """Ask each system, print the scores side by side, and write them into the releases' records where all was as by default."""
-    from assistant import release
-    from evaluation import side_by_side, tables
-    from evaluation.systems import BASE, URIAL, record
+def _asking(name: str, text: str, prompts_help: str, open_set: Callable[[Path | None], PromptSet]) -> None:
+    """The command `name`, which asks systems the prompts of a set and prints their scores side by side."""
 
-    chosen = list(dict.fromkeys(releases or [release.current(say)]))
-    names = [*chosen, *([BASE] if base else []), *([URIAL] if urial else [])]
-    judged = side_by_side.judge_systems(
-        names, asked, settings=settings, engine=engine, say=say, progress=merging, bar=bar
-    )
-    out.print(tables.table({one.system.name: one.scores for one in judged}))
-    for line in side_by_side.to_know(asked, judged):
-        out.print(line, markup=False, highlight=False, soft_wrap=True)
-    if page:
-        write_text(page, side_by_side.page(asked, judged))
-    if not own_file and engine == "auto" and settings == {"max_tokens": MAX_TOKENS, "seed": 0}:
-        for one in judged:
-            if one.system.name in chosen and "unanswered" not in one.scores:
-                record(one.system, asked.name, one.scores)
+    @evaluate_app.command(name, help=text)
+    def command(
+        releases: ReleasesOption = None,
+        base: BaseOption = False,
+        urial: UrialOption = False,
+        endpoints: EndpointsOption = None,
+        prompts: Annotated[Path | None, typer.Option(help=prompts_help)] = None,
+        page: PageOption = None,
+        repetition_penalty: PenaltyOption = None,
+        temperature: TemperatureOption = None,
+        max_tokens: MaxTokensOption = MAX_TOKENS,
+        seed: SeedOption = 0,
+        engine: EngineOption = "auto",
+    ) -> None:
+        from assistant import release
+        from evaluation import side_by_side, tables
+        from evaluation.systems import BASE, URIAL, record
+
+        settings = _settings(max_tokens, seed, temperature, repetition_penalty)
+        asked = open_set(prompts)
+        chosen = list(dict.fromkeys(releases or [release.current(say)]))
+        others = [*([BASE] if base else []), *([URIAL] if urial else []), *dict.fromkeys(endpoints or [])]
+        judged = side_by_side.judge_systems(
+            [*chosen, *others], asked, settings=settings, engine=engine, say=say, progress=merging, bar=bar
+        )
+        out.print(tables.table({one.system.name: one.scores for one in judged}))
+        for line in side_by_side.to_know(asked, judged):
+            out.print(line, markup=False, highlight=False, soft_wrap=True)
+        if page:
+            write_text(page, side_by_side.page(asked, judged))
+        if prompts is None and engine == "auto" and settings == {"max_tokens": MAX_TOKENS, "seed": 0}:
+            for one in judged:
+                if one.system.name in chosen and "unanswered" not in one.scores:
+                    record(one.system, asked.name, one.scores)
 
 
-@evaluate_app.command("dev")
-def evaluate_dev(
-    release: ReleasesOption = None,
-    base: BaseOption = False,
-    urial: UrialOption = False,
-    prompts: Annotated[
-        Path | None, typer.Option(help="A .jsonl file of single-turn prompts; by default the dev set that comes along.")
-    ] = None,
-    page: PageOption = None,
-    repetition_penalty: PenaltyOption = None,
-    temperature: TemperatureOption = None,
-    max_tokens: MaxTokensOption = MAX_TOKENS,
-    seed: SeedOption = 0,
-    engine: EngineOption = "auto",
-) -> None:
-    """Answer the dev prompts and say what a program can tell of the answers."""
+def _dev(path: Path | None) -> PromptSet:
     from evaluation import dev
 
-    settings = _settings(max_tokens, seed, temperature, repetition_penalty)
-    asked = dev.prompt_set(prompts, say)
-    _evaluate(asked, release, base, urial, page, settings, engine, prompts is not None)
+    return dev.prompt_set(path, say)
 
 
-@evaluate_app.command("conversations")
-def evaluate_conversations(
-    release: ReleasesOption = None,
-    base: BaseOption = False,
-    urial: UrialOption = False,
-    prompts: Annotated[
-        Path | None, typer.Option(help="A .jsonl file of scripted conversations; by default the 40 that come along.")
-    ] = None,
-    page: PageOption = None,
-    repetition_penalty: PenaltyOption = None,
-    temperature: TemperatureOption = None,
-    max_tokens: MaxTokensOption = MAX_TOKENS,
-    seed: SeedOption = 0,
-    engine: EngineOption = "auto",
-) -> None:
-    """Hold the scripted conversations and check each turn, with the model's own earlier answers in the context."""
+def _conversations(path: Path | None) -> PromptSet:
     from evaluation import conversations
 
-    settings = _settings(max_tokens, seed, temperature, repetition_penalty)
-    asked = conversations.prompt_set(prompts)
-    _evaluate(asked, release, base, urial, page, settings, engine, prompts is not None)
+    return conversations.prompt_set(path)
 
 
-@evaluate_app.command("safety")
-def evaluate_safety(
-    release: ReleasesOption = None,
-    base: BaseOption = False,
-    urial: UrialOption = False,
-    prompts: Annotated[
-        Path | None, typer.Option(help="A .jsonl file of safety prompts; by default the 30 that come along.")
-    ] = None,
-    page: PageOption = None,
-    repetition_penalty: PenaltyOption = None,
-    temperature: TemperatureOption = None,
-    max_tokens: MaxTokensOption = MAX_TOKENS,
-    seed: SeedOption = 0,
-    engine: EngineOption = "auto",
-) -> None:
-    """Answer the safety prompts and check the answers by rule: a floor, not a verdict."""
+def _safety(path: Path | None) -> PromptSet:
     from evaluation import safety
 
-    settings = _settings(max_tokens, seed, temperature, repetition_penalty)
-    asked = safety.prompt_set(prompts)
-    _evaluate(asked, release, base, urial, page, settings, engine, prompts is not None)
+    return safety.prompt_set(path)
+
+
+_asking(
+    "dev",
+    "Answer the dev prompts and say what a program can tell of the answers.",
+    "A .jsonl file of single-turn prompts; by default the dev set that comes along.",
+    _dev,
+)
+_asking(
+    "conversations",
+    "Hold the scripted conversations and check each turn, with the model's own earlier answers in the context.",
+    "A .jsonl file of scripted conversations; by default the 40 that come along.",
+    _conversations,
+)
+_asking(
+    "safety",
+    "Answer the safety prompts and check the answers by rule: a floor, not a verdict.",
+    "A .jsonl file of safety prompts; by default the 30 that come along.",
+    _safety,
+)
 
 
 @evaluate_app.command("compare")
@@ -152,8 +138,8 @@ def evaluate_compare(
     current: Annotated[
         str | None,
         typer.Argument(
-            help="What to compare it with: another release, base (its base model), or urial (that with three examples in its "
-            "context). The current release by default."
+            help="What to compare it with: another release, base (its base model), urial (that with three examples in its "
+            "context), or the address of an endpoint, as http://127.0.0.1:8000/v1#MODEL. The current release by default."
         ),
     ] = None,
     dev: Annotated[Path | None, typer.Option(help="Prompts in place of the dev set.")] = None,

@@ -1,5 +1,6 @@
 """Where things live, read once from the environment (`THOUSAND_HOME`, `THOUSAND_STORE_URL`, `THOUSAND_API_KEY`,
-`THOUSAND_API_KEYS_FILE`, `THOUSAND_ENGINE_KEY`, `THOUSAND_JUDGE_...`)."""
+`THOUSAND_API_KEYS_FILE`, `THOUSAND_ENGINE_KEY`, `THOUSAND_ENDPOINT_KEY`,
+`THOUSAND_JUDGE_...`)."""
 
 from functools import cache
 from pathlib import Path
@@ -39,6 +40,9 @@ class Settings(BaseSettings):
 
     engine_key: SecretStr | None = None
     """Sent as a bearer token to the server that `--engine-url` names."""
+
+    endpoint_key: SecretStr | None = None
+    """Sent as a bearer token to an endpoint that is evaluated."""
 
     judge_url: str | None = None
     """An OpenAI-compatible API, such as `http://127.0.0.1:8000/v1`, that grades answers; without it nothing is graded."""

@@ -23,14 +23,7 @@ from serve.engines.parameters import llama_cpp, transformers_serve
 
 THREADS = len(os.sched_getaffinity(0))
 
-STOCK = """
-import sys, xllamacpp
-parameters = xllamacpp.CommonParams()
-parameters.model.path, parameters.hostnames, parameters.port = sys.argv[1], ["127.0.0.1"], int(sys.argv[2])
-parameters.n_parallel, parameters.cpuparams.n_threads = int(sys.argv[3]), int(sys.argv[4])
-server = xllamacpp.Server(parameters)
-sys.stdin.read()
-"""
+STOCK = Path(__file__).with_name("serve_gguf.py")
 """llama.cpp's server with its own defaults but for the slots, which are as many as ours, and the threads."""
 
 
@@ -113,7 +106,7 @@ def stock(base: Base, template: Template, slots: int) -> Iterator[tuple[Server, 
     def same(messages: Sequence[Message], sampling: Sampling) -> Question:
         return question(messages, sampling, samplers=["penalties", "temperature", "top_p"])
 
-    command = [sys.executable, "-c", STOCK, base.gguf, port, slots, THREADS]
+    command = [sys.executable, STOCK, base.gguf, "--port", port, "--slots", slots, "--threads", THREADS]
     with _started(command, port, "/health") as process:
         yield Server("llama.cpp", process, port, same), Server("llama.cpp, top_k 40", process, port, question)
 

@@ -179,7 +179,7 @@ def ask(system: System, sets: Sequence[PromptSet], done: Done = lambda count: No
                 *[asking.conversation(asked.name, script) for asked in sets for script in asked.scripts]
             )
         finally:
-            await system.chat.engine.close()
+            await system.chat.close()
         if asking.down:
             raise ThousandError(
                 f"{system.name} failed {GIVE_UP} times in a row: {asking.down.rstrip('.')}. "

@@ -24,7 +24,7 @@ from evaluation.asking import Answered, ask
 from evaluation.conversations import first_failures
 from evaluation.intervals import Interval, paired, pairs
 from evaluation.sets import MAX_TOKENS, Columns, PromptSet, Replies, Reply, SetName
-from evaluation.systems import BASE, URIAL, open_system
+from evaluation.systems import need_not_be_here, open_system
 from serve.start import EngineName
 
 SideName = Literal["candidate", "current"]
@@ -44,7 +44,7 @@ class Side(_Model):
     identity: str
     """A hash of all that decides its answers beside the prompts and the settings."""
     adapter_sha256: str | None
-    """None for a base model."""
+    """None for what is no release."""
     sampling: Sampling
     changed: tuple[str, ...]
     """Prompts that it had been asked before in other words, `set/prompt`; they were asked anew."""
@@ -204,7 +204,7 @@ def compare(
     seed: int = 0,
     engine: EngineName = "auto",
 ) -> Comparison:
-    """Ask a release and another one (the current one by default; `base` and `urial` are the candidate's base model), and
+    """Ask a release and another one (the current one by default; what else there is tells `open_system`), and
     write down the comparison.
 
     `files` are read in place of the sets that come along. The two are asked one after the other, so that only one model is in memory.
@@ -216,7 +216,7 @@ def compare(
         raise ThousandError(
             f"{candidate} would be compared with itself; name another release, or base: thousand evaluate compare {candidate} base"
         )
-    if other not in (BASE, URIAL):
+    if not need_not_be_here(other):
         release.path(other, say)
     sets = prompt_sets(files or {}, say)
     total = 2 * sum(asked.turns for asked in sets)
@@ -235,7 +235,7 @@ def compare(
         side = Side(
             name=system.name,
             identity=system.identity,
-            adapter_sha256=system.chat.record.adapter_sha256 if system.chat.record else None,
+            adapter_sha256=system.adapter_sha256,
             sampling=system.sampling,
             changed=tuple(answered.changed),
         )

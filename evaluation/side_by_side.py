@@ -10,8 +10,9 @@ from assistant.base_model import Say
 from assistant.gguf_merge import Progress
 from evaluation.asking import ask
 from evaluation.conversations import first_failures
+from evaluation.endpoint import is_endpoint
 from evaluation.sets import PromptSet, Replies
-from evaluation.systems import BASE, URIAL, System, open_system
+from evaluation.systems import System, need_not_be_here, open_system
 from evaluation.tables import changed_remark, counted, markdown_answers, markdown_table, remarks, rows, summary
 from serve.start import EngineName
 
@@ -45,14 +46,19 @@ def judge_systems(
     progress: Progress,
     bar: Bar,
 ) -> list[Judged]:
-    """What each of the systems says (`open_system`; `base` and `urial` are the first one's), one after the other.
+    """What each of the systems says (`open_system`; `base` and `urial` are the first release's), one after the other.
 
     Raises ThousandError for one that cannot be had, before any is asked.
     """
-    known = [release.read(release.path(name, say)) for name in names if name not in (BASE, URIAL)]
+    known = [release.read(release.path(name, say)) for name in names if not need_not_be_here(name)]
+
+    def opened(name: str) -> System:
+        return open_system(name, known[0], engine=engine, say=say, settings=settings, progress=progress)
+
+    elsewhere = {name: opened(name) for name in names if is_endpoint(name)}
     judged = []
     for name in names:
-        system = open_system(name, known[0], engine=engine, say=say, settings=settings, progress=progress)
+        system = elsewhere.get(name) or opened(name)
         done = 0
         with bar(system.name) as advance:
 

@@ -1,19 +1,21 @@
-"""What can be asked: a release, the base model without training, or the base with examples in its context."""
+"""What can be asked: a release, the base model without training, the base with examples in its context, or a model at an endpoint."""
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from assistant import release
 from assistant.base_model import Say
+from assistant.dialogue import Message
 from assistant.gguf_merge import Progress
 from assistant.release import Release
 from assistant.sampling import Sampling
-from serve.chat import Chat
+from evaluation.endpoint import Endpoint, is_endpoint
+from serve.chat import Chat, Turn
 from serve.start import EngineName, open_base_chat, open_chat, open_placed
 
 CONTEXT = 4096
@@ -22,15 +24,30 @@ BASE, URIAL = "base", "urial"
 _PACKAGES = {"llama.cpp": "xllamacpp", "transformers": "transformers"}
 
 
+class Answerer(Protocol):
+    """What takes a conversation and answers its last turn, as `serve.chat.Chat` does."""
+
+    def turn(self, messages: Sequence[Message], sampling: Sampling) -> Turn: ...
+
+    async def close(self) -> None: ...
+
+
 @dataclass(frozen=True)
 class System:
     """Something that answers."""
 
     name: str
-    chat: Chat
+    chat: Answerer
     sampling: Sampling
     identity: str
     """A hash of all that decides its answers, beside what it is asked and the settings."""
+    adapter_sha256: str | None = None
+    """Of a release."""
+
+
+def need_not_be_here(name: str) -> bool:
+    """Whether a system's name is that of no release."""
+    return name in (BASE, URIAL) or is_endpoint(name)
 
 
 def _identity(chat: Chat, kind: str, known: Release) -> str:
@@ -56,10 +73,13 @@ def open_system(
     progress: Progress = lambda done, total: None,
 ) -> System:
     """A release by its name, drawn from as it is served but for `settings` (fields of Sampling); `base` and `urial` are the base
-    model of the release `of`, drawn from as that is.
+    model of the release `of`, drawn from as that is; an address such as `http://127.0.0.1:8000/v1#MODEL` is a chat model there.
 
     Raises ThousandError when it cannot be had.
     """
+    if is_endpoint(name):
+        endpoint = Endpoint.find(name)
+        return System(endpoint.name, endpoint, endpoint.sampling(settings), endpoint.identity)
     known = of if name in (BASE, URIAL) else release.read(release.path(name, say))
     sampling = Sampling.model_validate({**known.sampling.model_dump(), **settings})
     if name == BASE:
@@ -73,7 +93,9 @@ def open_system(
     else:
         chat = open_chat(name, engine=engine, context=CONTEXT, say=say, progress=progress)
         shown = name
-    return System(shown, chat, sampling, _identity(chat, name if name in (BASE, URIAL) else "release", known))
+    kind = name if name in (BASE, URIAL) else "release"
+    adapter = known.adapter_sha256 if kind == "release" else None
+    return System(shown, chat, sampling, _identity(chat, kind, known), adapter)
 
 
 def open_placed_system(place: Path, *, engine: EngineName, say: Say, settings: Mapping[str, Any]) -> System:
@@ -84,7 +106,7 @@ def open_placed_system(place: Path, *, engine: EngineName, say: Say, settings: M
     known = release.read(place)
     sampling = Sampling.model_validate({**known.sampling.model_dump(), **settings})
     chat = open_placed(place, engine=engine, context=CONTEXT, say=say)
-    return System(known.name, chat, sampling, _identity(chat, "release", known))
+    return System(known.name, chat, sampling, _identity(chat, "release", known), known.adapter_sha256)
 
 
 def record(system: System, name: str, scores: dict[str, Any]) -> None:

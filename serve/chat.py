@@ -115,6 +115,10 @@ class Chat:
         """How many answers are under way and waiting."""
         return len(self._turns)
 
+    async def close(self) -> None:
+        """End the engine."""
+        await self.engine.close()
+
     def turn(self, messages: Sequence[Message], sampling: Sampling) -> Turn:
         """Begin an answer. Raises Refused when the messages are out of turn, too long, or spell what the engine would
         take for a control token; Busy when too many wait."""

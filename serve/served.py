@@ -73,7 +73,7 @@ class _Held:
 
     async def close(self) -> None:
         if self.chat is not None:
-            await self.chat.engine.close()
+            await self.chat.close()
 
 
 class Served:

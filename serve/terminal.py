@@ -124,4 +124,4 @@ def chat_in_terminal(chat: Chat, sampling: Sampling, system: str | None, console
                     _ask(runner, chat, conversation, line, sampling, console)
         finally:
             readline.write_history_file(settings().home / "chat-history")
-            runner.run(chat.engine.close())
+            runner.run(chat.close())
