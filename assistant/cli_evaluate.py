@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from assistant.cli_ablate import evaluate_ablate
+from assistant.cli_shift import evaluate_shift
 from assistant.console import EngineOption, bar, merging, out, say
 from assistant.errors import ThousandError
 from assistant.files import write_text
@@ -194,3 +195,4 @@ def evaluate_blind(candidate: CandidateArgument) -> None:
 
 
 evaluate_app.command("ablate")(evaluate_ablate)
+evaluate_app.command("shift")(evaluate_shift)

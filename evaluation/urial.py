@@ -35,17 +35,22 @@ def in_context() -> tuple[Message, ...]:
     return (Message(role="system", content=PREAMBLE), *shown)
 
 
+def with_examples(messages: Sequence[Message]) -> list[Message]:
+    """A conversation with the preamble and the examples before it; a system message joins the preamble."""
+    preamble, *examples = in_context()
+    if messages[0].role == "system":
+        asked, *messages = messages
+        preamble = preamble.model_copy(update={"content": f"{preamble.content}\n\n{asked.content}"})
+    return [preamble, *examples, *messages]
+
+
 class InContextChat(Chat):
     """A base model that is shown examples before every conversation."""
 
     def turn(self, messages: Sequence[Message], sampling: Sampling) -> Turn:
-        """Begin an answer; it ends where the base goes on with a turn of the user's. A system message joins the preamble."""
+        """Begin an answer; it ends where the base goes on with a turn of the user's."""
         stop = (PLAIN.header("user"), *sampling.stop)
-        preamble, *examples = in_context()
-        if messages[0].role == "system":
-            asked, *messages = messages
-            preamble = preamble.model_copy(update={"content": f"{preamble.content}\n\n{asked.content}"})
-        return super().turn([preamble, *examples, *messages], sampling.model_copy(update={"stop": stop}))
+        return super().turn(with_examples(messages), sampling.model_copy(update={"stop": stop}))
 
 
 def open_in_context_chat(spec: str, *, engine: EngineName, context: int, say: Say) -> Chat:
