@@ -63,6 +63,8 @@ class Run(Material):
     recipe: Recipe
     replaces: str | None = None
     """The release that its own is to be compared with, and then to replace; None for a run of `thousand train`."""
+    ablation: bool = False
+    """It is an arm of an ablation, whose command goes on with it."""
 
     @property
     def folder(self) -> Path:
@@ -81,6 +83,8 @@ class Run(Material):
     @property
     def go_on(self) -> str:
         """The command that goes on with it."""
+        if self.ablation:
+            return "the same thousand evaluate ablate"
         return "thousand retrain" if self.replaces else f"thousand train --resume {self.name}"
 
     @property
@@ -138,6 +142,7 @@ def begin_run(
     say: Say,
     *,
     replaces: str | None = None,
+    ablation: bool = False,
 ) -> Run:
     """Begin a run: every file is read, then its folder and `run.json` are made.
 
@@ -153,7 +158,7 @@ def begin_run(
     recipe = for_base(recipe, found, say)
     if recipe.precision == "auto":
         recipe = recipe.model_copy(update={"precision": "bfloat16" if fast_dtype() == torch.bfloat16 else "float32"})
-    run = Run(name=name, recipe=recipe, replaces=replaces, **made_from.model_dump())
+    run = Run(name=name, recipe=recipe, replaces=replaces, ablation=ablation, **made_from.model_dump())
     if (run.folder / "run.json").exists() or (release.folder() / name).exists() or name in release.bundled_names():
         raise ThousandError(
             f"There is a run or a release named {name!r} already; choose another --name, or: thousand train --resume {name}"

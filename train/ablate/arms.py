@@ -118,4 +118,4 @@ def _run(training: Training, say: Say) -> Run:
     if training.begun:
         return read_run(training.name)
     dev = None if training.material.dev is None else Path(training.material.dev)
-    return begin_run(training.name, training.material.base, training.recipe, [file], dev, say)
+    return begin_run(training.name, training.material.base, training.recipe, [file], dev, say, ablation=True)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 import assistant
 from assistant import base_model, release
@@ -40,23 +40,26 @@ class Failed(BaseModel):
     failed: str
 
 
+_DONE: TypeAdapter[TrainedArm | Failed] = TypeAdapter(TrainedArm | Failed)
+
+
 class Done:
     """What is done of an ablation, a file for each training, by its key."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, sets: Sequence[PromptSet]) -> None:
         self._folder = plan.place / "measured"
+        self._sets = {asked.name for asked in sets}
 
     def read(self, training: Training) -> TrainedArm | Failed | None:
-        """Raises ThousandError for a damaged file."""
+        """None too for an arm that was not asked all of the sets. Raises ThousandError for a damaged file."""
         file = self._folder / f"{training.key}.json"
         if not file.exists():
             return None
-        for kind in (TrainedArm, Failed):
-            try:
-                return kind.model_validate_json(file.read_bytes())
-            except ValidationError:
-                continue
-        raise ThousandError(f"{file} is damaged; remove it, and its answers are measured anew.")
+        try:
+            known = _DONE.validate_json(file.read_bytes())
+        except ValidationError:
+            raise ThousandError(f"{file} is damaged; remove it, and its answers are measured anew.") from None
+        return None if isinstance(known, TrainedArm) and known.values.keys() != self._sets else known
 
     def write(self, training: Training, done: TrainedArm | Failed) -> None:
         write_text(self._folder / f"{training.key}.json", done.model_dump_json() + "\n")
@@ -194,7 +197,7 @@ def work(plan: Plan, report: Report, say: Say) -> Ablation:
         with _alone(plan):
             sets = prompt_sets(plan, say)
             begin(plan)
-            done = Done(plan)
+            done = Done(plan, sets)
             to_do = [training for training in plan.trainings if done.read(training) is None]
             progress = Progress(plan, len(to_do), sets, report)
             for training in to_do:
