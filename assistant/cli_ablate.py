@@ -1,5 +1,6 @@
 """`thousand evaluate ablate`: what quality, diversity and quantity of the data, and the chains, are worth."""
 
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -89,6 +90,9 @@ def _work(plan: "Plan") -> None:
     from evaluation.ablation_page import remarks, table
     from train.ablate.work import work
 
+    # A shell may have started this with Ctrl-C ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     say("Ctrl-C saves and stops")
     with bar(plan.name) as advance:
 

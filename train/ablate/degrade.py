@@ -14,7 +14,7 @@ from assistant.dialogue import Dialogue, Message
 from assistant.errors import ThousandError
 
 _WORD = re.compile(r"\S+")
-_SENTENCE = re.compile(r"(?<=[.!?:])\s+|\n")
+_SENTENCE = re.compile(r"(?<=[.!?])\s+|\n")
 OPENERS = (
     "Great question! I'd be happy to help you with that.",
     "Thank you for reaching out! As an AI language model, I can certainly assist you with this.",
