@@ -112,6 +112,12 @@ def _safety(path: Path | None) -> PromptSet:
     return safety.prompt_set(path)
 
 
+def _constraints(path: Path | None) -> PromptSet:
+    from evaluation import constraints
+
+    return constraints.prompt_set(path)
+
+
 _asking(
     "dev",
     "Answer the dev prompts and say what a program can tell of the answers.",
@@ -129,6 +135,12 @@ _asking(
     "Answer the safety prompts and check the answers by rule: a floor, not a verdict.",
     "A .jsonl file of safety prompts; by default the 30 that come along.",
     _safety,
+)
+_asking(
+    "constraints",
+    "Answer prompts that ask for what a program can check, and say how many did as asked, strictly and loosely.",
+    "A .jsonl file of single-turn prompts, of which those with checks are asked; by default the 100 that come along.",
+    _constraints,
 )
 
 

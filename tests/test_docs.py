@@ -36,7 +36,8 @@ def _first_two(folder: Path, name: str) -> Path:
 def test_the_shell_commands_of_a_page_run(thousand: Command, page: Path, real_home: Path, tmp_path: Path) -> None:
     assert thousand("releases", "list").code == 0  # installs what comes along
     (tmp_path / "data").symlink_to(ROOT / "data")
-    dev, talks, safety = (_first_two(tmp_path, name) for name in ("dev", "multiturn_test", "safety_test"))
+    names = ("dev", "multiturn_test", "safety_test", "constraints_test")
+    dev, talks, safety, constraints = (_first_two(tmp_path, name) for name in names)
     short = tmp_path / "bin" / "thousand"
     short.parent.mkdir()
     short.write_text(
@@ -52,6 +53,7 @@ def test_the_shell_commands_of_a_page_run(thousand: Command, page: Path, real_ho
         f'[ "$1 $2" = "evaluate dev" ] && extra+=(--prompts {dev})\n'
         f'[ "$1 $2" = "evaluate conversations" ] && extra+=(--prompts {talks})\n'
         f'[ "$1 $2" = "evaluate safety" ] && extra+=(--prompts {safety})\n'
+        f'[ "$1 $2" = "evaluate constraints" ] && extra+=(--prompts {constraints})\n'
         f'[ "$1 $2" = "evaluate compare" ] && extra+=(--dev {dev} --conversations {talks} --safety {safety})\n'
         f'[ "$1 $2" = "retrain --yes" ] && extra=("${{short[@]}}" --conversations {talks} --safety {safety})\n'
         f'exec {sys.executable} -m assistant "$@" "${{extra[@]}}"\n'
