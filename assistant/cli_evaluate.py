@@ -73,7 +73,7 @@ def _asking(name: str, text: str, prompts_help: str, open_set: Callable[[Path | 
         engine: EngineOption = "auto",
     ) -> None:
         from assistant import release
-        from evaluation import side_by_side, tables
+        from evaluation import measured, side_by_side, tables
         from evaluation.systems import BASE, URIAL, record
 
         settings = _settings(max_tokens, seed, temperature, repetition_penalty)
@@ -92,6 +92,7 @@ def _asking(name: str, text: str, prompts_help: str, open_set: Callable[[Path | 
             for one in judged:
                 if one.system.name in chosen and "unanswered" not in one.scores:
                     record(one.system, asked.name, one.scores)
+                    measured.keep(asked, one, [other for other in judged if other is not one])
 
 
 def _dev(path: Path | None) -> PromptSet:
