@@ -75,7 +75,7 @@ class Checks(BaseModel):
 
     @model_validator(mode="after")
     def _says_something(self) -> "Checks":
-        if not self.model_dump(exclude_none=True):
+        if not self.kinds:
             raise ValueError("holds no check")
         if self.min_words is not None and self.max_words is not None and self.min_words > self.max_words:
             raise ValueError("min_words is above max_words")
@@ -92,6 +92,11 @@ class Checks(BaseModel):
             except regex.error as error:
                 raise ValueError(f"not a regular expression: {pattern!r}: {error}") from None
         return patterns
+
+    @property
+    def kinds(self) -> list[str]:
+        """The names of the checks that are set."""
+        return list(self.model_dump(exclude_none=True))
 
     def failed(self, answer: str) -> list[str]:
         """The names of the checks that `answer` does not satisfy; empty when all hold."""

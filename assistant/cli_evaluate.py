@@ -74,7 +74,7 @@ def _asking(name: str, text: str, prompts_help: str, open_set: Callable[[Path | 
         engine: EngineOption = "auto",
     ) -> None:
         from assistant import release
-        from evaluation import side_by_side, tables
+        from evaluation import measured, side_by_side, tables
         from evaluation.systems import BASE, URIAL, record
 
         settings = _settings(max_tokens, seed, temperature, repetition_penalty)
@@ -93,6 +93,7 @@ def _asking(name: str, text: str, prompts_help: str, open_set: Callable[[Path | 
             for one in judged:
                 if one.system.name in chosen and "unanswered" not in one.scores:
                     record(one.system, asked.name, one.scores)
+                    measured.keep(asked, one, [other for other in judged if other is not one])
 
 
 def _dev(path: Path | None) -> PromptSet:
@@ -113,6 +114,12 @@ def _safety(path: Path | None) -> PromptSet:
     return safety.prompt_set(path)
 
 
+def _constraints(path: Path | None) -> PromptSet:
+    from evaluation import constraints
+
+    return constraints.prompt_set(path)
+
+
 _asking(
     "dev",
     "Answer the dev prompts and say what a program can tell of the answers.",
@@ -130,6 +137,12 @@ _asking(
     "Answer the safety prompts and check the answers by rule: a floor, not a verdict.",
     "A .jsonl file of safety prompts; by default the 30 that come along.",
     _safety,
+)
+_asking(
+    "constraints",
+    "Answer prompts that ask for what a program can check, and say how many did as asked, strictly and loosely.",
+    "A .jsonl file of single-turn prompts, of which those with checks are asked; by default the 100 that come along.",
+    _constraints,
 )
 
 

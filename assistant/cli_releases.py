@@ -46,7 +46,9 @@ def releases_show(
     from assistant import release
 
     place = release.path(release.current(say) if name is None else name, say)
-    out.print(f"in {place}", style="dim", highlight=False, soft_wrap=True)
+    written = (place / release.REPORT).exists()
+    report = f"its report is {release.REPORT}" if written else f"no report yet: thousand evaluate report {place.name}"
+    out.print(f"in {place}; {report}", style="dim", markup=False, highlight=False, soft_wrap=True)
     out.print_json(release.read(place).model_dump_json())
 
 

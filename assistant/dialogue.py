@@ -18,7 +18,7 @@ from assistant.provenance import Provenance
 
 Role = Literal["system", "user", "assistant"]
 
-HELD_OUT = frozenset({"dev", "test", "multiturn_test", "safety_test"})
+HELD_OUT = frozenset({"dev", "test", "multiturn_test", "safety_test", "constraints_test"})
 """Names of files that judge a model and so are never trained on."""
 
 

@@ -31,6 +31,8 @@ NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 ADAPTER = "adapter_model.safetensors"
 WHOLE_MODEL = "model.safetensors"
 RECORD = "release.json"
+REPORT = "report.html"
+"""The page about it, where `thousand evaluate report` has written one."""
 
 
 class DataFile(BaseModel):

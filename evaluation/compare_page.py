@@ -10,7 +10,7 @@ from evaluation.tables import changed_remark, markdown_answers, markdown_table
 TITLES = {"dev": "Dev prompts", "conversations": "Scripted conversations", "safety": "Safety prompts"}
 
 
-def _rows(comparison: Comparison) -> list[list[str]]:
+def rows(comparison: Comparison) -> list[list[str]]:
     """Set, measure, how many prompts, candidate, current, and the difference."""
     return [
         [
@@ -26,14 +26,14 @@ def _rows(comparison: Comparison) -> list[list[str]]:
     ]
 
 
-def _head(comparison: Comparison) -> list[str]:
+def head(comparison: Comparison) -> list[str]:
     return ["set", "measure", "n", comparison.candidate.name, comparison.current.name, "difference"]
 
 
 def table(comparison: Comparison) -> Table:
     """Every measure of both with its 95 % interval, and their difference over the same prompts with its own."""
-    shown = Table(*_head(comparison), box=None)
-    for row in _rows(comparison):
+    shown = Table(*head(comparison), box=None)
+    for row in rows(comparison):
         shown.add_row(*row)
     return shown
 
@@ -77,7 +77,7 @@ def markdown(comparison: Comparison) -> str:
         "Means with their 95 % bootstrap intervals; the difference is over the same prompts, prompt by prompt (conversation by "
         "conversation). One answer a prompt.",
         "",
-        *markdown_table(_head(comparison), _rows(comparison)),
+        *markdown_table(head(comparison), rows(comparison)),
         "",
         verdict(comparison, guard(comparison)),
         *[line for remark in remarks(comparison) for line in ("", remark)],

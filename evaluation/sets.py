@@ -18,11 +18,12 @@ from evaluation.intervals import Column
 
 MAX_TOKENS = 256
 """The longest answer of an evaluation: one that has not ended by then is cut, and counted as that."""
-SetName = Literal["dev", "conversations", "safety"]
+SetName = Literal["dev", "conversations", "safety", "constraints"]
 FILES: dict[SetName, str] = {
     "dev": "dev.jsonl",
     "conversations": "multiturn_test.jsonl",
     "safety": "safety_test.jsonl",
+    "constraints": "constraints_test.jsonl",
 }
 Outcome = Literal["answered", "empty", "not reached", "unanswered"]
 RecordT = TypeVar("RecordT", bound=Record)
@@ -113,11 +114,12 @@ def read_set(
     kind: type[RecordT],
     as_script: Callable[[RecordT], ScriptedConversation],
     columns: Callable[[Sequence[RecordT], Replies], Columns],
+    wanted: Callable[[RecordT], bool] = lambda record: True,
 ) -> PromptSet:
-    """The set in a file, by default the one that comes along; `columns` measures what is said to its records.
+    """The set in a file, by default the one that comes along; `columns` measures what is said to its records that are `wanted`.
 
     A prompt that stands a second time is left out, since it would count twice. Raises BadData with every bad line and
-    every id that is used twice.
+    every id that is used twice, ThousandError when no record is wanted.
     """
     file = path or bundled("dialogues") / FILES[name]
     problems: list[Problem] = []
@@ -128,7 +130,7 @@ def read_set(
     first: dict[object, RecordT] = {}
     scripts: list[ScriptedConversation] = []
     left_out: list[str] = []
-    for record in records:
+    for record in filter(wanted, records):
         script = as_script(record).model_copy(update={"id": name_of(record)})
         asked = (script.system, tuple(turn.user for turn in script.turns))
         if asked in first:
@@ -136,4 +138,6 @@ def read_set(
         else:
             first[asked] = record
             scripts.append(script)
+    if not scripts:
+        raise ThousandError(f"{file} holds no prompt that can be measured here; see: thousand evaluate {name} --help")
     return PromptSet(name, file, sha256(file), tuple(scripts), tuple(left_out), partial(columns, list(first.values())))

@@ -22,6 +22,7 @@ TITLES = {
     "dev": "Answers to the dev prompts",
     "conversations": "The scripted conversations",
     "safety": "Answers to the safety prompts",
+    "constraints": "Answers to the constraint prompts",
 }
 
 

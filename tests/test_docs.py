@@ -36,7 +36,8 @@ def _first_two(folder: Path, name: str) -> Path:
 def test_the_shell_commands_of_a_page_run(thousand: Command, page: Path, real_home: Path, tmp_path: Path) -> None:
     assert thousand("releases", "list").code == 0  # installs what comes along
     (tmp_path / "data").symlink_to(ROOT / "data")
-    dev, talks, safety = (_first_two(tmp_path, name) for name in ("dev", "multiturn_test", "safety_test"))
+    names = ("dev", "multiturn_test", "safety_test", "constraints_test")
+    dev, talks, safety, constraints = (_first_two(tmp_path, name) for name in names)
     short = tmp_path / "bin" / "thousand"
     short.parent.mkdir()
     short.write_text(
@@ -57,6 +58,7 @@ def test_the_shell_commands_of_a_page_run(thousand: Command, page: Path, real_ho
         'if [ "$1 $2 $3" = "evaluate ablate diversity" ]; then\n'
         '  extra=("${short[@]:2}" --size 4 --steps 1 --max-tokens 8)\n'
         "fi\n"
+        f'[ "$1 $2" = "evaluate constraints" ] && extra+=(--prompts {constraints})\n'
         f'[ "$1 $2" = "evaluate compare" ] && extra+=(--dev {dev} --conversations {talks} --safety {safety})\n'
         f'[ "$1 $2" = "retrain --yes" ] && extra=("${{short[@]}}" --conversations {talks} --safety {safety})\n'
         f'exec {sys.executable} -m assistant "$@" "${{extra[@]}}"\n'

@@ -1,0 +1,72 @@
+"""The report of a release: what was measured stands in it, what was not is named, and what a model said is text."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from assistant import release
+from tests.answering import answering
+from tests.browser import browsing, seen_by_everybody
+from tests.conftest import Command
+
+EVIL = "<script>document.title = 'evil'</script><img src=x onerror=\"document.title = 'evil'\"> `````` | sorry"
+
+
+def written(registry: Path) -> tuple[str, str]:
+    return (registry / "first/report.html").read_text("utf-8"), (registry / "first/report.md").read_text("utf-8")
+
+
+def test_a_release_of_which_nothing_was_measured_has_a_report_that_says_so(thousand: Command, registry: Path) -> None:
+    assert "no report yet: thousand evaluate report first" in thousand("releases", "show").out
+    result = thousand("evaluate", "report")
+    assert result.code == 0, result.err
+    page, text = written(registry)
+    record = release.read(registry / "first")
+    for found in (page, text):
+        assert record.adapter_sha256 in found
+        assert record.base_checksum in found
+        for name in ("dev", "constraints", "conversations", "safety"):
+            assert f"thousand evaluate {name} --release first" in found
+        assert "thousand evaluate compare first" in found
+    shown = thousand("releases", "show").out
+    assert "its report is report.html" in shown.partition("\n")[0]
+    assert json.loads(shown.partition("\n")[2])["name"] == "first"
+
+
+def test_scores_stand_beside_those_asked_with_it_and_answers_are_chosen_by_rule(
+    thousand: Command, registry: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    answering(
+        monkeypatch, first=lambda prompt: "true" if "spider has eight legs" in prompt else EVIL, base=lambda prompt: "x"
+    )
+    assert thousand("evaluate", "constraints", "--base").code == 0
+    assert thousand("evaluate", "report", "--out", tmp_path / "out").code == 0
+    page = (tmp_path / "out/report.html").read_text("utf-8")
+    text = (tmp_path / "out/report.md").read_text("utf-8")
+    assert not (registry / "first/report.html").exists()
+    assert (tmp_path / "out/report-scores.png").read_bytes().startswith(b"\x89PNG")
+    row = next(line for line in text.splitlines() if line.startswith("| prompts_strict"))
+    assert row.count("[") == 2, "the release and the base"
+    assert "among the best, passes 100%" in text
+    assert text.count("among the worst, passes 0%") == 2
+    assert "SHA-256, which is as good as drawing lots" in text
+    assert "<script>" not in page
+    assert "<script>" in text
+    assert "```````text" in text, "the answer cannot end its own code block"
+    again = text.partition("\n\n")[2].partition("\n\n")[2]
+    assert thousand("evaluate", "report", "--out", tmp_path / "out").code == 0
+    assert again in (tmp_path / "out/report.md").read_text("utf-8"), "the same answers are chosen"
+
+
+@pytest.mark.browser
+def test_the_page_needs_nothing_beside_it_and_runs_no_script(
+    thousand: Command, registry: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answering(monkeypatch, first=lambda prompt: EVIL)
+    thousand("evaluate", "constraints")
+    thousand("evaluate", "report")
+    with browsing((registry / "first/report.html").as_uri()) as page:
+        assert page.title() == "first: evaluation report"
+        assert page.get_by_text("<script>document.title").count() == 4
+        seen_by_everybody(page, "report")
