@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from assistant.cli_data import data_app
 from assistant.cli_evaluate import evaluate_app
+from assistant.cli_preference import preference_app
 from assistant.cli_releases import releases_app
 from assistant.cli_report import report_app
 from assistant.cli_retrain import retrain_app
@@ -38,6 +39,7 @@ app.add_typer(train_app, name="train")
 app.add_typer(retrain_app, name="retrain")
 app.add_typer(releases_app, name="releases")
 app.add_typer(data_app, name="data")
+evaluate_app.add_typer(preference_app)
 app.add_typer(evaluate_app, name="evaluate")
 evaluate_app.add_typer(report_app)
 

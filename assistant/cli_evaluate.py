@@ -1,6 +1,5 @@
 """`thousand evaluate ...`: one short function per verb."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +9,6 @@ import typer
 from assistant.cli_ablate import evaluate_ablate
 from assistant.cli_shift import evaluate_shift
 from assistant.console import EngineOption, bar, merging, out, say
-from assistant.errors import ThousandError
 from assistant.files import write_text
 from evaluation.sets import MAX_TOKENS, PromptSet, SetName
 
@@ -193,18 +191,6 @@ def evaluate_compare(
         from train.retrain.verdict import renew
 
         renew(compared)
-
-
-@evaluate_app.command("blind")
-def evaluate_blind(candidate: CandidateArgument) -> None:
-    """Vote on pairs of answers of a comparison without knowing whose they are."""
-    from evaluation.blind import Sample
-    from evaluation.blind_terminal import vote_in_terminal
-    from evaluation.compare import Comparison
-
-    if not sys.stdin.isatty():
-        raise ThousandError("Voting takes single keys, so it needs a terminal; start it in one.")
-    vote_in_terminal(Sample.open(Comparison.read(candidate)), out)
 
 
 evaluate_app.command("ablate")(evaluate_ablate)

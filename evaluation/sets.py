@@ -18,9 +18,10 @@ from evaluation.intervals import Column
 
 MAX_TOKENS = 256
 """The longest answer of an evaluation: one that has not ended by then is cut, and counted as that."""
-SetName = Literal["dev", "conversations", "safety", "constraints"]
+SetName = Literal["dev", "test", "conversations", "safety", "constraints"]
 FILES: dict[SetName, str] = {
     "dev": "dev.jsonl",
+    "test": "test.jsonl",
     "conversations": "multiturn_test.jsonl",
     "safety": "safety_test.jsonl",
     "constraints": "constraints_test.jsonl",

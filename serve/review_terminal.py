@@ -1,13 +1,13 @@
 """`thousand data review`: the queue in a terminal, one key for each decision."""
 
 import sys
-import unicodedata
 
 import click
 from rich.console import Console
 from rich.text import Text
 
 from assistant.base_model import Say
+from assistant.console import visible
 from assistant.dialogue import Message
 from assistant.errors import ThousandError
 from serve.kept import kept_file
@@ -18,16 +18,6 @@ from train.data.gate import Gate, Look
 KEYS = "accept (a)   edit (e)   reject (r)   skip (s)   quit (q)"
 LONGEST_PROMPT = 90
 """Characters shown of a neighbour's prompt."""
-
-
-def _visible(text: str) -> str:
-    """A text without anything that steers a terminal: it may come from strangers."""
-    return "".join(
-        character
-        if character in "\n\t" or unicodedata.category(character) not in ("Cc", "Cf")
-        else f"<U+{ord(character):04X}>"
-        for character in text
-    )
 
 
 def _key() -> str:
@@ -72,14 +62,14 @@ _STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 def _show(item: Waiting, messages: tuple[Message, ...], look: Look, console: Console) -> None:
     for number, message in enumerate(messages, 1):
         console.print(Text(f"{number} {message.role}", style="bold"))
-        console.print(Text(_visible(message.content)), soft_wrap=True)
+        console.print(Text(visible(message.content)), soft_wrap=True)
     if item.answered is not None:
         console.print(Text("the assistant had answered", style="bold dim"))
-        console.print(Text(_visible(item.answered), style="dim"), soft_wrap=True)
+        console.print(Text(visible(item.answered), style="dim"), soft_wrap=True)
     if item.reason is not None:
-        console.print(Text(f"the person says: {_visible(item.reason)}"), soft_wrap=True)
+        console.print(Text(f"the person says: {visible(item.reason)}"), soft_wrap=True)
     for level, line in look_lines(look):
-        console.print(Text(_visible(line), style=_STYLES[level]), soft_wrap=True)
+        console.print(Text(visible(line), style=_STYLES[level]), soft_wrap=True)
 
 
 def _which(messages: tuple[Message, ...], console: Console) -> int:
@@ -141,7 +131,7 @@ def review_in_terminal(store: Store, reviewer: str, console: Console, say: Say) 
     decided = {"a": 0, "r": 0, "s": 0}
     for number, (item, look) in enumerate(zip(items, looks, strict=True), 1):
         console.print(
-            Text(f"\n{number} of {len(items)}, {_visible(where_from(item))}", style="bold blue"), soft_wrap=True
+            Text(f"\n{number} of {len(items)}, {visible(where_from(item))}", style="bold blue"), soft_wrap=True
         )
         key = _decide(store, item, look, gate, reviewer, console)
         if key == "q":

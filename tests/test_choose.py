@@ -21,7 +21,7 @@ from assistant.sampling import Sampling
 from assistant.template import IGNORE, Template
 from evaluation.dev import Answer, read_prompts
 from evaluation.intervals import Interval
-from evaluation.judge import Judge
+from evaluation.judge_model import Judge
 from evaluation.quality import Quality, qualities, said_before
 from tests.judging import completion, judging
 from train.choice_report import agreement, plot_choice, table

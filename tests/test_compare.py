@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from evaluation.blind import Sample
 from evaluation.compare import Comparison
 from evaluation.guard import guard
 from evaluation.intervals import paired
 from tests.answering import answering
 from tests.conftest import Command, Result
 from tests.test_conversations import talk, write_lines
+from tests.voting import press
 
 REFERENCE = "Air scatters short waves more than long ones, so the sky is blue."
 
@@ -190,13 +190,11 @@ def test_the_base_model_may_stand_in_for_the_current_release(
 
 def thousand_blind(thousand: Command, monkeypatch: pytest.MonkeyPatch, keys: str) -> Result:
     """Vote with these keys."""
-    pressed = iter(keys)
-    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
-    monkeypatch.setattr("typer.getchar", lambda: next(pressed))
+    press(monkeypatch, keys)
     return thousand("evaluate", "blind", "second")
 
 
-def test_a_person_votes_blind_with_one_key_and_goes_on_later(
+def test_votes_on_a_comparison_are_those_on_the_same_pairs_anywhere(
     thousand: Command, registry: Path, sets: Sets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def both(prompt: str) -> str:
@@ -204,48 +202,15 @@ def test_a_person_votes_blind_with_one_key_and_goes_on_later(
 
     answering(monkeypatch, first=both, second=lambda prompt: "the same" if "(0)" in prompt else "A better one.")
     compared(thousand, sets)
-    first = thousand_blind(thousand, monkeypatch, "xaq")
-    assert "1 of 7 voted on; go on with: thousand evaluate blind second" in first.out
-    assert "better in" not in first.out
-    sample = Sample.open(Comparison.read("second"))
-    assert sample.votes[0] == "A"
-    assert sample.next == 1
-
-    wanted = ["a" if side == "A" else "b" for side in sample.candidate_is]
-    keys = "u" + wanted[0] + "".join(wanted[1:-1]) + "n"
-    result = thousand_blind(thousand, monkeypatch, keys)
-    assert "1 of 7" in result.out, "u went back to it"
-    assert "Human preference over 7 pairs: second better in 6, first better in 0, no difference in 1." in result.out
-    assert "second is preferred. Both answered 1 prompt in the same words; not shown." in result.out
-    again = thousand_blind(thousand, monkeypatch, "").out
-    assert again.startswith("Human preference over 7 pairs"), "all voted: only the result"
-
-
-def test_votes_of_two_windows_do_not_undo_one_another(
-    thousand: Command, registry: Path, sets: Sets, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    answering(monkeypatch, first=good, second=bad)
-    compared(thousand, sets)
-    one = other = Sample.open(Comparison.read("second"), seed=3)
-    one.vote(0, "A")
-    assert other.vote(1, "no difference").votes[:3] == ("A", "no difference", None)
-    assert Sample.open(Comparison.read("second"), seed=4).seed == 3, "it is drawn once"
-
-
-def test_sides_are_drawn_by_the_seed(
-    thousand: Command, registry: Path, sets: Sets, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    answering(monkeypatch, first=good, second=bad)
-    compared(thousand, sets)
-    drawn = []
-    for seed in (0, 1, 0):
-        for file in registry.glob("second/blind-*"):
-            file.unlink()
-        drawn.append(Sample.open(Comparison.read("second"), size=6, seed=seed))
-    assert drawn[0] == drawn[2] != drawn[1]
-    for sample in drawn:
-        for pair, side in zip(sample.pairs, sample.candidate_is, strict=True):
-            assert (pair.a if side == "A" else pair.b).startswith("so it is")
+    stopped = thousand_blind(thousand, monkeypatch, "x2q").out
+    assert "1 of 7 voted on; the same command goes on." in stopped
+    assert "Both answered 1 prompt in the same words, which nobody votes on" in stopped
+    done = thousand_blind(thousand, monkeypatch, "222222").out
+    assert "7 of 7" in done
+    assert "Human preference (me), 7 prompts: the votes do not tell them apart (no prompt has a winner)" in done
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+    again = thousand("evaluate", "prefer", "second", "first", "--prompts", sets.dev).out
+    assert "Human preference (me), 7 prompts" in again
 
 
 def test_paired_differences_are_over_the_prompts_that_both_have() -> None:

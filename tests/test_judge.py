@@ -12,9 +12,10 @@ from pydantic import SecretStr
 from assistant import settings
 from assistant.dialogue import Dialogue
 from assistant.errors import ThousandError
-from evaluation import judge
+from evaluation import judge_model
 from evaluation.dev import Answer
-from evaluation.judge import Judge, from_settings, grade_all, read_grade
+from evaluation.judge import grade_all, read_grade
+from evaluation.judge_model import Judge, from_settings
 from tests.judging import Reply, completion, judging
 
 
@@ -34,14 +35,14 @@ def lines(file: Path) -> list[dict[str, object]]:
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judge, "BACK_OFF", 0.0)
+    monkeypatch.setattr(judge_model, "BACK_OFF", 0.0)
 
 
 def test_truth_9_a_judge_that_fails_is_counted_as_failed_never_as_a_score(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(judge, "TIMEOUT", httpx.Timeout(0.5))
-    monkeypatch.setattr(judge, "GIVE_UP", 99)
+    monkeypatch.setattr(judge_model, "TIMEOUT", httpx.Timeout(0.5))
+    monkeypatch.setattr(judge_model, "GIVE_UP", 99)
     over, tries = threading.Event(), {"flaky": 0}
 
     def reply(question: str) -> Reply:
@@ -72,8 +73,8 @@ def test_truth_9_a_judge_that_fails_is_counted_as_failed_never_as_a_score(
         assert dict(zip(asked, grades, strict=True)) == {**dict.fromkeys(asked), "good": 4, "flaky": 4}
         assert {text: seen.about(f"ask {text}") for text in asked} == {
             **dict.fromkeys(asked, 1),
-            "broken": judge.ATTEMPTS,
-            "slow": judge.ATTEMPTS,
+            "broken": judge_model.ATTEMPTS,
+            "slow": judge_model.ATTEMPTS,
             "flaky": 3,
         }
         assert seen.paths == {"/v1/chat/completions"}
@@ -90,14 +91,14 @@ def test_a_judge_that_is_down_is_not_waited_for_again_and_again(tmp_path: Path) 
     with judging(lambda _: (503, "")) as seen:
         grades = grade_all(Judge(seen.url, "m"), [answer(str(n)) for n in range(40)], tmp_path / "replies.jsonl")
         assert grades == [None] * 40
-        assert len(seen.requests) <= (judge.GIVE_UP + judge.CONCURRENT) * judge.ATTEMPTS
+        assert len(seen.requests) <= (judge_model.GIVE_UP + judge_model.CONCURRENT) * judge_model.ATTEMPTS
     kept = lines(tmp_path / "replies.jsonl")
     assert len(kept) == 40
     assert "not asked" in str(kept[-1]["failure"])
 
 
 def test_the_judge_is_asked_a_few_at_once_with_its_key_and_without_the_reference(tmp_path: Path) -> None:
-    together = threading.Barrier(judge.CONCURRENT)
+    together = threading.Barrier(judge_model.CONCURRENT)
 
     def reply(_: str) -> Reply:
         together.wait(20)  # breaks, and fails the request, unless as many as are allowed are on their way
@@ -105,7 +106,7 @@ def test_the_judge_is_asked_a_few_at_once_with_its_key_and_without_the_reference
 
     count: list[int] = []
     with judging(reply) as seen:
-        answers = [answer(str(n)) for n in range(judge.CONCURRENT * 2)]
+        answers = [answer(str(n)) for n in range(judge_model.CONCURRENT * 2)]
         chosen = Judge(seen.url, "the-model", SecretStr("secret"))
         grades = grade_all(chosen, answers, tmp_path / "replies.jsonl", lambda done, total: count.append(done))
         assert grades == [6] * len(answers)

@@ -71,7 +71,7 @@ def test_from_a_kept_dialogue_to_the_release_that_chats_and_back(
         for number, key in enumerate("12", 1):
             expect(page.get_by_text(f"Pair {number} of 2")).to_be_visible(timeout=WITHIN)
             page.keyboard.press(key)
-        expect(page.get_by_text("Your 2 votes:")).to_be_visible(timeout=WITHIN)
+        expect(page.get_by_text("Human preference (me), 2 prompts:")).to_be_visible(timeout=WITHIN)
         seen_by_everybody(page, "retrain-compared")
         page.get_by_role("button", name="Promote all the same").click()
         expect(page.get_by_text("second is not promoted")).to_be_visible(timeout=WITHIN)

@@ -24,7 +24,8 @@ from assistant.sampling import Sampling
 from assistant.template import IGNORE, Template
 from evaluation.dev import Answer
 from evaluation.intervals import Interval
-from evaluation.judge import Judge, grade_all
+from evaluation.judge import grade_all
+from evaluation.judge_model import Judge
 from evaluation.quality import Quality, part_means, qualities, reference
 from train.faults import Diverged
 from train.generate import Generated, Model, answer_batch, evaluating

@@ -16,7 +16,7 @@ from assistant.settings import settings
 from assistant.template import Template
 from assistant.vocabulary import kept_rows
 from evaluation.dev import prompts_file, read_prompts
-from evaluation.judge import JudgeName, named_in_settings
+from evaluation.judge_model import JudgeName, named_in_settings
 from evaluation.quality import reference
 from train.recipe import Recipe, changed
 

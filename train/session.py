@@ -14,7 +14,7 @@ from assistant.errors import BadData
 from assistant.sampling import Sampling
 from assistant.template import Template
 from evaluation.dev import read_prompts
-from evaluation.judge import from_settings
+from evaluation.judge_model import from_settings
 from train import processes
 from train.choose import DevTest, Scored, choose, read_choices, score_checkpoint
 from train.curves import read_log

@@ -9,6 +9,7 @@ os.environ.setdefault("GRADIO_TEMP_DIR", str(settings().home / "gradio"))
 import gradio
 from fastapi import Depends, FastAPI
 
+from serve.access import Access
 from serve.errors import nothing_there
 from serve.ui.asking import House
 from serve.ui.chat_page import build_chat
@@ -49,7 +50,12 @@ def build_pages(house: House) -> gradio.Blocks:
 
 def mount_pages(app: FastAPI, house: House) -> FastAPI:
     """The application with its pages; with keys, they ask for one as the password of any user name."""
-    access = house.access
+    return mount_blocks(app, build_pages(house), house.access)
+
+
+def mount_blocks(app: FastAPI, blocks: gradio.Blocks, access: Access) -> FastAPI:
+    """The application with pages at `/`, behind their login where keys are asked for, and with none of Gradio's routes but those
+    that are needed."""
     sessions = Sessions(access.keys)
 
     def cookie() -> str:
@@ -61,7 +67,7 @@ def mount_pages(app: FastAPI, house: House) -> FastAPI:
     add_login(app, access, sessions, cookie)
     gradio.mount_gradio_app(
         app,
-        build_pages(house),
+        blocks,
         path="/",
         app_kwargs={
             "dependencies": [Depends(page_routes_only(access, sessions, cookie))],

@@ -10,7 +10,8 @@ from serve.ui.operator import NOT_YOURS, may_operate
 from serve.ui.parts import Part
 from serve.ui.retrain_result import build_result
 from serve.ui.retrain_run import build_run
-from serve.ui.retrain_vote import build_vote
+from serve.ui.retrain_vote import build_retrain_vote
+from serve.ui.vote import CSS
 
 EVERY = 2.0
 """Seconds between two looks at a retraining that is under way."""
@@ -23,11 +24,11 @@ notices anything, and you may close this page meanwhile."""
 
 def build_retrain(access: Access) -> None:
     """Adds the page to the Blocks that it is called in. Each handler asks who is there, since what is hidden can still be called."""
-    gradio.HTML(f"<style>{view.CSS}</style>", padding=False)
+    gradio.HTML(f"<style>{view.CSS}{CSS}</style>", padding=False)
     gradio.Markdown(ABOUT)
     refused = gradio.Markdown(NOT_YOURS, visible=False)
     timer = gradio.Timer(EVERY, active=False)
-    parts: list[Part] = [build_run(access, timer), build_result(access), build_vote(access)]
+    parts: list[Part] = [build_run(access, timer), build_result(access), build_retrain_vote(access)]
     outputs = [refused, *(output for part in parts for output in part.outputs)]
 
     def look(request: gradio.Request) -> dict[Any, Any]:

@@ -6,7 +6,6 @@ from html import escape
 from assistant.console import minutes
 from assistant.dialogue import Dialogue
 from assistant.release import Guard
-from evaluation.blind import Pair, Preference
 from evaluation.compare import Comparison, Measure
 from evaluation.sets import SetName
 from train.retrain.plan import Plan
@@ -39,8 +38,6 @@ CSS = """
 #curves > * { min-width: 0 !important; overflow: hidden; }
 .retrain .quiet { color: var(--body-text-color-subdued); }
 .retrain blockquote, .retrain .answer { white-space: pre-wrap; overflow-wrap: anywhere; margin: .3rem 0; }
-.retrain .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(16rem, 1fr)); gap: 1rem; }
-.retrain .pair > div { border: 1px solid var(--border-color-primary); border-radius: .5rem; padding: .6rem; }
 .retrain details { margin: .3rem 0; overflow-wrap: anywhere; }
 .retrain summary { cursor: pointer; }
 """
@@ -183,32 +180,3 @@ def verdict(name: str, guard: Guard, current: str) -> str:
 
 def _list(items: list[str]) -> str:
     return "<ul>" + "".join(f"<li>{escape(item)}</li>" for item in items) + "</ul>"
-
-
-def pair(shown: Pair, at: int, of: int) -> str:
-    """Two answers to one prompt, without whose they are."""
-    system = paragraph(f"System prompt: {shown.system}", "quiet") if shown.system else ""
-    answers = "".join(
-        f'<div><h4>{letter}</h4><div class="answer">{escape(text)}</div></div>'
-        for letter, text in (("A", shown.a), ("B", shown.b))
-    )
-    return html(
-        paragraph(f"Pair {at + 1} of {of}", "quiet"),
-        system,
-        f'<blockquote class="answer">{escape(shown.user)}</blockquote>',
-        f'<div class="pair">{answers}</div>',
-    )
-
-
-def preference(found: Preference, candidate: str, current: str) -> str:
-    """What a person's votes say, once all are in."""
-    apart = found.difference
-    told = (
-        "the votes do not tell them apart"
-        if apart.low <= 0 <= apart.high
-        else f"{candidate if apart.mean > 0 else current} is preferred"
-    )
-    return (
-        f"Your {found.votes} votes: {candidate} better {found.better}, {current} better {found.worse}, no difference "
-        f"{found.no_difference}; {told}."
-    )

@@ -1,0 +1,74 @@
+"""The answers that are voted on: one of each system to each prompt of a set, kept as all answers are (`evaluation.asking`)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from assistant import release
+from assistant.base_model import Say
+from assistant.dialogue import Dialogue
+from assistant.errors import ThousandError
+from assistant.gguf_merge import Progress
+from evaluation import safety
+from evaluation.asking import ask
+from evaluation.endpoint import is_endpoint
+from evaluation.sets import PromptSet, Replies, SetName, read_set, scripted
+from evaluation.side_by_side import Bar
+from evaluation.systems import System, need_not_be_here, open_system
+from evaluation.tables import changed_remark
+from evaluation.voting.poll import Poll
+from evaluation.voting.scale import ScaleName
+from evaluation.voting.sheet import Asked, digest, sheet_of
+from serve.start import EngineName
+
+
+def prompts_to_vote_on(name: SetName, file: Path | None, most: int | None) -> PromptSet:
+    """A set of single prompts, or so many of it, which are the same ones for every system. It measures nothing."""
+    asked = safety.prompt_set(file) if name == "safety" else read_set(name, file, Dialogue, scripted, lambda *_: {})
+    chosen = sorted(asked.scripts, key=lambda script: digest(script.system, script.turns[0].user))[:most]
+    return replace(asked, scripts=tuple(chosen), columns=lambda _: {})
+
+
+def poll_of(
+    scale: ScaleName,
+    names: Sequence[str],
+    asked: PromptSet,
+    *,
+    settings: Mapping[str, Any],
+    engine: EngineName,
+    say: Say,
+    progress: Progress,
+    bar: Bar,
+) -> Poll:
+    """What the systems (as `open_system` knows them) answer, ready to be voted on. Raises ThousandError for one that cannot be had,
+    and when there is nothing to vote on."""
+    if len(set(names)) < len(names):
+        raise ThousandError(f"{names[0]} would be compared with itself; name another system.")
+    own = [name for name in names if not need_not_be_here(name)]
+    known = [release.read(release.path(name, say)) for name in own or [release.current(say)]]
+
+    def opened(name: str) -> System:
+        return open_system(name, known[0], engine=engine, say=say, settings=settings, progress=progress)
+
+    elsewhere = {name: opened(name) for name in names if is_endpoint(name)}
+    answered: list[tuple[Asked, Replies]] = []
+    for name in names:
+        system = elsewhere.get(name) or opened(name)
+        with bar(system.name) as advance:
+            said = ask(system, [asked], _counting(advance, asked.turns))
+        for line in changed_remark(system.name, said.changed):
+            say(line)
+        answered.append((Asked(name=system.name, identity=system.identity, sampling=system.sampling), said.replies[0]))
+    return Poll.of(sheet_of(scale, asked.name, asked.sha256, asked.left_out, asked.scripts, answered))
+
+
+def _counting(advance: Callable[[int, int, str], None], total: int) -> Callable[[int], None]:
+    done = 0
+
+    def more(count: int) -> None:
+        nonlocal done
+        done += count
+        advance(done, total, "")
+
+    return more
