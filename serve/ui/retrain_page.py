@@ -20,6 +20,7 @@ ABOUT = """# Retrain
 The assistant is trained anew, from the base model, on all dialogues: those that it knows and those that were kept or corrected since.
 Then the new release and the current one answer the same prompts, and you decide which of them chats. Until then nobody who chats
 notices anything, and you may close this page meanwhile."""
+LOOKING = "Looking at what is new since the current release. The first time this takes some seconds."
 
 
 def build_retrain(access: Access) -> None:
@@ -27,14 +28,15 @@ def build_retrain(access: Access) -> None:
     gradio.HTML(f"<style>{view.CSS}{CSS}</style>", padding=False)
     gradio.Markdown(ABOUT)
     refused = gradio.Markdown(NOT_YOURS, visible=False)
+    looking = gradio.Markdown(LOOKING)
     timer = gradio.Timer(EVERY, active=False)
     parts: list[Part] = [build_run(access, timer), build_result(access), build_retrain_vote(access)]
-    outputs = [refused, *(output for part in parts for output in part.outputs)]
+    outputs = [refused, looking, *(output for part in parts for output in part.outputs)]
 
     def look(request: gradio.Request) -> dict[Any, Any]:
         """How everything stands."""
         if not may_operate(access, request):
-            return {refused: gradio.Markdown(visible=True)}
+            return {refused: gradio.Markdown(visible=True), looking: gradio.Markdown(visible=False)}
         return {output: update for part in parts for output, update in part.look().items()}
 
     def once(request: gradio.Request) -> dict[Any, Any]:
@@ -43,10 +45,11 @@ def build_retrain(access: Access) -> None:
         if may_operate(access, request):
             for part in parts:
                 found |= part.look_closely()
+            found[looking] = gradio.Markdown(visible=False)
         return found
 
     quietly: dict[str, Any] = {"outputs": outputs, "api_visibility": "private", "show_progress": "hidden"}
-    gradio.on(None, once, **quietly)
+    gradio.on(None, look, **quietly).then(once, **quietly)
     timer.tick(look, **quietly)
     for part in parts:
         for event in part.events:

@@ -150,15 +150,20 @@ def comparison(found: Comparison) -> str:
     )
 
 
+def _percent(share: float) -> str:
+    """A share in hundredths, with a decimal where it would be none or one."""
+    return f"{share * 100:.1f}" if 0 < share < 0.015 else f"{share * 100:.0f}"
+
+
 def _number(value: float, share: bool) -> str:
-    return f"{value:.0%}" if share else f"{value:.2f}"
+    return _percent(value) + "%" if share else f"{value:.2f}"
 
 
 def _told(measure: Measure, share: bool) -> str:
     apart = measure.difference
     if apart.low <= 0 <= apart.high:
         return "none that can be told"
-    by = f"{abs(apart.mean) * 100:.0f} points" if share else f"{abs(apart.mean):.2f}"
+    by = f"{_percent(abs(apart.mean))} points" if share else f"{abs(apart.mean):.2f}"
     return f"{by} {'more' if apart.mean > 0 else 'less'}"
 
 
