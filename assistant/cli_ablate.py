@@ -10,6 +10,7 @@ from assistant.cli_train import BaseOption, DevOption, SetOption
 from assistant.console import DataOption, EngineOption, bar, minutes, out, say
 
 if TYPE_CHECKING:
+    from evaluation.sets import SetName
     from train.ablate.plan import Plan
 
 
@@ -55,6 +56,9 @@ def evaluate_ablate(
     conversations: Annotated[
         Path | None, typer.Option(help="A .jsonl file of scripted conversations; by default the 40 that come along.")
     ] = None,
+    constraints: Annotated[
+        Path | None, typer.Option(help="A .jsonl file of prompts with checks; by default the 100 that come along.")
+    ] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="The longest answer.")] = 256,
     engine: EngineOption = "auto",
 ) -> None:
@@ -71,9 +75,9 @@ def evaluate_ablate(
         max_tokens=max_tokens,
         engine=engine,
     )
-    planned = make_plan(
-        name, asked, seeds=seeds, base=base, data=data or (), dev=dev, conversations=conversations, say=say
-    )
+    given: dict[SetName, Path | None] = {"conversations": conversations, "constraints": constraints}
+    prompts = {of: file for of, file in given.items() if file is not None}
+    planned = make_plan(name, asked, seeds=seeds, base=base, data=data or (), dev=dev, prompts=prompts, say=say)
     _show(planned)
     if not plan:
         _work(planned)

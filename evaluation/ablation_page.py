@@ -1,6 +1,7 @@
 """An ablation for people: a table, a page, a picture, and a line for each training."""
 
 import json
+import re
 from pathlib import Path
 
 import matplotlib
@@ -24,12 +25,14 @@ PAPER: dict[Kind, str] = {
     "76.1 / 21.7 / 2.2 % with 30.",
 }
 DRAWN: dict[Kind, tuple[tuple[str, str], ...]] = {
-    "quality": (("dev", "score"), ("dev", "stopped")),
-    "diversity": (("dev", "score"), ("dev", "stopped")),
-    "quantity": (("dev", "score"), ("dev", "stopped")),
+    "quality": (("dev", "score"), ("dev", "stopped"), ("constraints", "checks_loose")),
+    "diversity": (("dev", "score"), ("dev", "stopped"), ("constraints", "checks_loose")),
+    "quantity": (("dev", "score"), ("dev", "stopped"), ("constraints", "checks_loose")),
     "chains": (("conversations", "turns_passed"), ("conversations", "without_failure"), ("dev", "score")),
 }
 """The measures in the picture: set and name."""
+_OF_ALL = re.compile(r"(prompts|checks)_\w+|stopped")
+"""Of the constraints the measures in the table; the record has those of every kind of check too."""
 
 
 def rows(record: Ablation) -> list[list[str]]:
@@ -40,7 +43,12 @@ def rows(record: Ablation) -> list[list[str]]:
         ["epochs", *[_each(arm, "epochs") for arm in record.arms]],
         ["steps, chosen", *[_steps(arm) for arm in record.arms]],
     ]
-    names = dict.fromkeys((one.set, one.name) for arm in record.arms for one in arm.measures)
+    names = dict.fromkeys(
+        (one.set, one.name)
+        for arm in record.arms
+        for one in arm.measures
+        if one.set != "constraints" or _OF_ALL.fullmatch(one.name)
+    )
     for of, name in names:
         measures = [arm.measure(of, name) for arm in record.arms]
         found.append([f"{of}: {name}", *["" if one is None else str(one.value) for one in measures]])

@@ -49,9 +49,13 @@ def sets(home: Path, tmp_path: Path, tiny_llama: Path, monkeypatch: pytest.Monke
         tmp_path / "talks.jsonl",
         [talk("one", ("why", {"regex": ["."]}), ("and", {"contains_any": ["never said"]}))],
     )
+    constraints = write_lines(
+        tmp_path / "constraints.jsonl",
+        [{"messages": [{"role": "user", "content": "why"}], "checks": {"contains_any": ["never said"]}}],
+    )
     short = ["--set", "dev_tokens=4", "--set", "tokens_per_micro_batch=128", "--set", "dialogues_per_step=4"]
     return [
-        *["--base", tiny_llama, "--data", data, "--dev", dev, "--conversations", talks],
+        *["--base", tiny_llama, "--data", data, "--dev", dev, "--conversations", talks, "--constraints", constraints],
         *["--max-tokens", 4, "--engine", "transformers", *short],
     ]
 
@@ -122,6 +126,9 @@ def test_an_ablation_trains_each_arm_for_equal_steps_asks_it_and_leaves_a_report
     assert of_whole.difference is None
     assert score.difference.mean == pytest.approx(score.value.mean - of_whole.value.mean, abs=2e-4)
     assert score.value.mean == pytest.approx(sum(score.seeds) / 2, abs=2e-4)
+    assert "constraints: prompts_strict" in done.out and "contains_any" not in done.out
+    kind = whole.measure("constraints", "contains_any strict")
+    assert kind is not None and kind.value.mean == 0
     assert "dev: score" in done.out and "less 8" in done.out
     place = settings().home / "ablations" / "quantity"
     assert (place / "ablation.png").read_bytes().startswith(b"\x89PNG")

@@ -58,7 +58,7 @@ def test_the_shell_commands_of_a_page_run(thousand: Command, page: Path, real_ho
         f'[ "$1 $2" = "evaluate shift" ] && extra+=(--prompts {dev})\n'
         '[ "$1 $2" = "evaluate ablate" ] && extra+=(--plan)\n'
         'if [ "$1 $2 $3" = "evaluate ablate diversity" ]; then\n'
-        '  extra=("${short[@]:2}" --size 4 --steps 1 --max-tokens 8)\n'
+        f'  extra=("${{short[@]:2}}" --size 4 --steps 1 --max-tokens 8 --constraints {constraints})\n'
         "fi\n"
         f'[ "$1 $2" = "evaluate constraints" ] && extra+=(--prompts {constraints})\n'
         f'[ "$1 $2" = "evaluate compare" ] && extra+=(--dev {dev} --conversations {talks} --safety {safety})\n'

@@ -73,7 +73,7 @@ def test_each_choice_is_ranked_in_the_base_after_the_same_context(
     by_answer = [sum(token.rank > NEAR for token in one.tokens) / len(one.tokens) for one in shift.answers]
     assert shares.shifted.mean == pytest.approx(sum(by_answer) / 3, abs=1e-3)
     assert shares.first.mean + shares.near.mean + shares.shifted.mean == pytest.approx(1, abs=2e-3)
-    assert shift.text_in_base is not None and shift.text_in_base != shift.text_in_release
+    assert shift.text_in_base is not None, "two of the prompts have a reference"
     assert f"{shares.shifted.mean:.1%}" in done.out
     folder = registry.parent / "evaluations" / "shift" / "second"
     for picture in ("answer.png", "positions.png"):

@@ -1,7 +1,7 @@
 """What an ablation is to train and what that costs, known before anything of it is begun."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,14 +13,14 @@ from assistant import release
 from assistant.base_model import Say
 from assistant.console import minutes
 from assistant.dialogue import Dialogue, data_files, read_dialogues
-from assistant.errors import ThousandError, validation_sentence
+from assistant.errors import BadData, ThousandError, validation_sentence
 from assistant.files import sha256, write_text
 from assistant.lineage import fingerprint
 from assistant.release import Release
 from assistant.settings import bundled
 from assistant.template import Template
 from evaluation.ablations import Kind, folder
-from evaluation.sets import FILES, MAX_TOKENS
+from evaluation.sets import FILES, MAX_TOKENS, SetName
 from train import batches, processes
 from train.ablate.arms import Training, arms_folder
 from train.ablate.variants import Choices, arms
@@ -39,6 +39,14 @@ release itself, so the recipe is used as it is.
 """
 REFERENCE: dict[Kind, str | None] = {"quality": "as-written", "diversity": "mixed", "quantity": None, "chains": None}
 """The arm that the others are compared with; None for the biggest of `quantity` and the smallest of `chains`."""
+
+ASKED: dict[Kind, tuple[SetName, ...]] = {
+    "quality": ("constraints",),
+    "diversity": ("constraints",),
+    "quantity": ("constraints",),
+    "chains": ("conversations", "constraints"),
+}
+"""What every arm is asked beside the dev prompts."""
 
 
 class Asked(BaseModel):
@@ -60,16 +68,20 @@ class Begun(Material):
     """What an ablation was begun with; saved as `begun.json`. Seeds may come to it later."""
 
     asked: Asked
-    conversations: str | None
-    """Absolute path of the scripted conversations; None stands for those that come along."""
-    conversations_sha256: str
+    prompts: dict[SetName, str]
+    """Absolute paths of sets that are asked in place of those that come along, beside the dev prompts."""
+    prompts_sha256: dict[SetName, str]
+    """Of every set that is asked beside them."""
 
     def changed_since(self, then: "Begun") -> list[str]:
         """Names what is not as it was."""
         was, now = then.asked.model_dump(), self.asked.model_dump()
         found = [f"{name} (it was {was[name]})" for name in was if was[name] != now[name]]
-        if (self.conversations, self.conversations_sha256) != (then.conversations, then.conversations_sha256):
-            found.append(f"the conversations {self.conversations or 'that come along'}")
+        found += [
+            f"the {name} {self.prompts.get(name, 'that come along')}"
+            for name, digest in self.prompts_sha256.items()
+            if digest != then.prompts_sha256.get(name)
+        ]
         return [*found, *self.other_than(then)]
 
 
@@ -236,7 +248,7 @@ def make_plan(
     base: str | None,
     data: Sequence[Path],
     dev: Path | None,
-    conversations: Path | None,
+    prompts: Mapping[SetName, Path],
     say: Say,
 ) -> Plan:
     """Everything that an ablation will train; nothing is written yet but for an unpacked base.
@@ -253,14 +265,17 @@ def make_plan(
     files = data_files(data or [bundled("dialogues")])
     found, made_from = material(base, files, dev, say)
     recipe = for_base(changed(preset(asked.recipe), asked.changes), found, say)
-    talks = conversations or bundled("dialogues") / FILES["conversations"]
-    if not talks.is_file():
-        raise ThousandError(f"{talks}: there is no such file; give a .jsonl file of scripted conversations.")
+    sets = {of: prompts.get(of, bundled("dialogues") / FILES[of]) for of in ASKED[asked.kind]}
+    missing = [
+        f"{file}: there is no such file; give a .jsonl file of {of}" for of, file in sets.items() if not file.is_file()
+    ]
+    if missing:
+        raise BadData(missing)
     begun = Begun(
         **made_from.model_dump(),
         asked=asked,
-        conversations=None if conversations is None else str(conversations.absolute()),
-        conversations_sha256=sha256(talks),
+        prompts={of: str(file.absolute()) for of, file in prompts.items()},
+        prompts_sha256={of: sha256(file) for of, file in sets.items()},
     )
     _check_unchanged(name, begun)
     dialogues = read_dialogues(files)

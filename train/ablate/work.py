@@ -14,7 +14,7 @@ from assistant.base_model import Say
 from assistant.errors import ThousandError
 from assistant.files import write_text
 from assistant.settings import settings
-from evaluation import conversations, dev
+from evaluation import constraints, conversations, dev
 from evaluation.ablation_page import write_report
 from evaluation.ablations import Ablation, ArmResult, TrainedArm, measured
 from evaluation.asking import ask
@@ -22,7 +22,7 @@ from evaluation.conversations import first_failures
 from evaluation.sets import PromptSet
 from evaluation.systems import open_placed_system
 from train.ablate.arms import Training, train
-from train.ablate.plan import Plan, begin
+from train.ablate.plan import ASKED, Plan, begin
 from train.faults import Diverged
 from train.fit import Interrupted
 from train.watch import Step
@@ -80,10 +80,12 @@ def _alone(plan: Plan) -> Iterator[None]:
 def prompt_sets(plan: Plan, say: Say) -> list[PromptSet]:
     """What every arm is asked. Raises BadData for prompts that cannot be read."""
     begun = plan.begun
-    sets = [dev.prompt_set(None if begun.dev is None else Path(begun.dev), say)]
-    if plan.kind == "chains":
-        sets.append(conversations.prompt_set(None if begun.conversations is None else Path(begun.conversations)))
-    return sets
+    makers = {"conversations": conversations.prompt_set, "constraints": constraints.prompt_set}
+    given = {name: Path(file) for name, file in begun.prompts.items()}
+    return [
+        dev.prompt_set(None if begun.dev is None else Path(begun.dev), say),
+        *[makers[name](given.get(name)) for name in ASKED[plan.kind]],
+    ]
 
 
 class Progress:
@@ -148,7 +150,11 @@ def _measured(training: Training, plan: Plan, sets: Sequence[PromptSet], progres
     if same is None:
         for file in (settings().home / "merged").glob(f"{training.name}-*"):
             file.unlink()  # as big as the base, and made again within seconds
-    talks = {one.name: replies for one, replies in zip(sets, answered.replies, strict=True)}
+    failures = [
+        first_failures(one.scripts, replies)
+        for one, replies in zip(sets, answered.replies, strict=True)
+        if one.name == "conversations"
+    ]
     return TrainedArm(
         seed=training.seed,
         key=training.key,
@@ -162,7 +168,7 @@ def _measured(training: Training, plan: Plan, sets: Sequence[PromptSet], progres
         chosen_step=record.chosen_step,
         seconds=record.training["seconds"],
         asking_seconds=round(spent, 1),
-        first_failures=first_failures(sets[1].scripts, talks["conversations"]) if "conversations" in talks else {},
+        first_failures=failures[0] if failures else {},
         values={
             one.name: {name: list(column) for name, column in one.columns(replies).items()}
             for one, replies in zip(sets, answered.replies, strict=True)
