@@ -4,6 +4,7 @@ from pathlib import Path
 
 from assistant import __version__, release
 from assistant.files import atomic_path, write_text
+from evaluation.report.ablated import ablations
 from evaluation.report.answers import answers
 from evaluation.report.blocks import Items, Picture, Report, Section
 from evaluation.report.compared import compared
@@ -33,6 +34,7 @@ def build(name: str) -> Report:
         training(place, record),
         *[of_set(place, record, of) for of in SETS],
         compared(place, record),
+        ablations(record),
         answers(place, record),
     ]
     missing = [what for section in sections for what in section.missing]
