@@ -12,6 +12,8 @@ from evaluation.intervals import Interval
 from tests.answering import answering
 from tests.browser import browsing, seen_by_everybody
 from tests.conftest import Command
+from tests.judging import completion, judging
+from tests.voting import prefers
 
 EVIL = "<script>document.title = 'evil'</script><img src=x onerror=\"document.title = 'evil'\"> `````` | sorry"
 
@@ -60,6 +62,28 @@ def test_scores_stand_beside_those_asked_with_it_and_answers_are_chosen_by_rule(
     again = text.partition("\n\n")[2].partition("\n\n")[2]
     assert thousand("evaluate", "report", "--out", tmp_path / "out").code == 0
     assert again in (tmp_path / "out/report.md").read_text("utf-8"), "the same answers are chosen"
+
+
+def test_votes_stand_in_it_and_where_nobody_voted_it_says_not_judged(
+    thousand: Command, registry: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    answering(monkeypatch, first=lambda prompt: "good", second=lambda prompt: "bad")
+    prompts = tmp_path / "one.jsonl"
+    prompts.write_text(json.dumps({"id": "p", "messages": [{"role": "user", "content": "Why?"}]}) + "\n")
+    vote = ["evaluate", "prefer", "first", "second", "--prompts", prompts]
+    assert thousand(*vote).code == 0
+    thousand("evaluate", "report")
+    text = written(registry)[1]
+    assert "Preference: first against second" in text
+    assert "| nobody |" in text
+    assert "preference, by a person or a model: not judged" in text
+    with judging(lambda question: completion(prefers(lambda answer: answer == "good")(question))) as judge:
+        assert thousand(*vote, "--judge", judge.url, "--judge-model", "m").code == 0
+    thousand("evaluate", "report")
+    text = written(registry)[1]
+    assert "A model's votes (" in text
+    assert "preference, by a person or a model: not judged" not in text
+    assert "grades, by a person or a model: not judged" in text
 
 
 def test_ablations_on_the_same_base_stand_in_it(thousand: Command, registry: Path) -> None:

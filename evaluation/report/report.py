@@ -12,6 +12,8 @@ from evaluation.report.html import html
 from evaluation.report.lineage import lineage, training
 from evaluation.report.markdown import markdown
 from evaluation.report.scores import SETS, of_set, picture
+from evaluation.report.shifted import shift
+from evaluation.report.voted import votes
 
 TEXT = "report.md"
 NEVER = (
@@ -34,7 +36,9 @@ def build(name: str) -> Report:
         training(place, record),
         *[of_set(place, record, of) for of in SETS],
         compared(place, record),
+        votes(record),
         ablations(record),
+        shift(record),
         answers(place, record),
     ]
     missing = [what for section in sections for what in section.missing]
