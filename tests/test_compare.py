@@ -11,6 +11,7 @@ from evaluation.compare import Comparison
 from evaluation.guard import guard
 from evaluation.intervals import paired
 from tests.answering import answering
+from tests.chatting import chatting, completion
 from tests.conftest import Command, Result
 from tests.test_conversations import talk, write_lines
 from tests.voting import press
@@ -72,6 +73,20 @@ def bad(prompt: str) -> str:
 
 def compared(thousand: Command, sets: Sets, *more: object) -> Result:
     return thousand("evaluate", "compare", "second", *sets.options, *more)
+
+
+def test_a_release_is_compared_with_a_model_at_an_endpoint(
+    thousand: Command, registry: Path, sets: Sets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answering(monkeypatch, second=good)
+    with chatting(lambda asked: completion("so it is")) as server:
+        result = compared(thousand, sets, server.url)
+    assert result.code == 0, result.err
+    found = Comparison.read("second")
+    assert found.current.name == f"small at {server.url[7:-3]}"
+    measure = found.measure("safety", "passed")
+    assert measure is not None
+    assert measure.difference.mean == 1
 
 
 def test_a_release_that_is_worse_is_blocked_with_reasons_in_plain_words(

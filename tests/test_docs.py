@@ -49,7 +49,7 @@ def test_the_shell_commands_of_a_page_run(thousand: Command, page: Path, real_ho
         f"  sed -i -e '1i dev = \"{dev}\"' -e 's/^rungs = .*/rungs = [0.01]/' \\\n"
         "    -e '/^\\[numbers\\]/a epochs = 0.02\\nmax_tokens = 128\\ndev_tokens = 8' \"$3\"\n"
         "fi\n"
-        '[ "$1" = evaluate ] && extra=(--max-tokens 8)\n'
+        '[ "$1" = evaluate ] && [ "$2" != report ] && extra=(--max-tokens 8)\n'
         f'[[ "$1 $2" =~ ^evaluate\\ (prefer|grade)$ ]] && [[ "$*" != *safety* ]] && extra+=(--prompts {dev})\n'
         f'[[ "$1 $2" = "evaluate grade" ]] && [[ "$*" = *safety* ]] && extra+=(--prompts {safety})\n'
         f'[ "$1 $2" = "evaluate dev" ] && extra+=(--prompts {dev})\n'

@@ -6,9 +6,14 @@ from pathlib import Path
 import pytest
 
 from assistant import release
+from assistant.files import write_text
+from evaluation.ablations import RECORD, Ablation, ArmResult, Measure, folder
+from evaluation.intervals import Interval
 from tests.answering import answering
 from tests.browser import browsing, seen_by_everybody
 from tests.conftest import Command
+from tests.judging import completion, judging
+from tests.voting import prefers
 
 EVIL = "<script>document.title = 'evil'</script><img src=x onerror=\"document.title = 'evil'\"> `````` | sorry"
 
@@ -57,6 +62,59 @@ def test_scores_stand_beside_those_asked_with_it_and_answers_are_chosen_by_rule(
     again = text.partition("\n\n")[2].partition("\n\n")[2]
     assert thousand("evaluate", "report", "--out", tmp_path / "out").code == 0
     assert again in (tmp_path / "out/report.md").read_text("utf-8"), "the same answers are chosen"
+
+
+def test_votes_stand_in_it_and_where_nobody_voted_it_says_not_judged(
+    thousand: Command, registry: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    answering(monkeypatch, first=lambda prompt: "good", second=lambda prompt: "bad")
+    prompts = tmp_path / "one.jsonl"
+    prompts.write_text(json.dumps({"id": "p", "messages": [{"role": "user", "content": "Why?"}]}) + "\n")
+    vote = ["evaluate", "prefer", "first", "second", "--prompts", prompts]
+    assert thousand(*vote).code == 0
+    thousand("evaluate", "report")
+    text = written(registry)[1]
+    assert "Preference: first against second" in text
+    assert "| nobody |" in text
+    assert "preference, by a person or a model: not judged" in text
+    with judging(lambda question: completion(prefers(lambda answer: answer == "good")(question))) as judge:
+        assert thousand(*vote, "--judge", judge.url, "--judge-model", "m").code == 0
+    thousand("evaluate", "report")
+    text = written(registry)[1]
+    assert "A model's votes (" in text
+    assert "preference, by a person or a model: not judged" not in text
+    assert "grades, by a person or a model: not judged" in text
+
+
+def test_ablations_on_the_same_base_stand_in_it(thousand: Command, registry: Path) -> None:
+    known = release.read(registry / "first")
+    apart = Interval(mean=-0.2, low=-0.3, high=-0.1)
+    value = Interval(mean=0.4, low=0.3, high=0.5)
+    measured = Measure(set="dev", name="score", prompts=50, value=value, seeds=(0.4,), difference=apart)
+    for name, checksum in (("mine", known.base_checksum), ("foreign", "0" * 64)):
+        record = Ablation(
+            kind="quantity",
+            name=name,
+            made=release.now(),
+            version="1",
+            base=known.base,
+            base_checksum=checksum,
+            budget="one epoch",
+            seeds=(0,),
+            reference="1000",
+            planned=2,
+            arms=(ArmResult(name="62", what="62 examples", size=62, trained=(), measures=(measured,)),),
+        )
+        write_text(folder() / name / RECORD, record.model_dump_json())
+    assert thousand("evaluate", "report").code == 0
+    text = written(registry)[1]
+    assert "quantity (mine" in text
+    assert "| dev: score | 0.4 [0.3, 0.5] |" in text
+    assert "| -0.2 [-0.3, -0.1] |" in text
+    assert "Not whole: 0 of 2 arms" in text
+    assert "foreign" not in text
+    assert "thousand evaluate ablate chains" in text
+    assert "thousand evaluate ablate quantity" not in text
 
 
 @pytest.mark.browser

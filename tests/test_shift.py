@@ -79,10 +79,15 @@ def test_each_choice_is_ranked_in_the_base_after_the_same_context(
     for picture in ("answer.png", "positions.png"):
         assert (folder / picture).read_bytes().startswith(b"\x89PNG")
     assert 'class="shifted"' in (folder / "shift.html").read_text()
+    assert thousand("evaluate", "report", "second").code == 0
+    assert f"{shares.shifted.mean:.1%}" in (registry / "second" / "report.md").read_text()
+    assert (registry / "second" / "shift-answer.png").read_bytes() == (folder / "answer.png").read_bytes()
     file = registry / "second" / release.RECORD
     file.write_text(json.dumps({**json.loads(file.read_text()), "adapter_sha256": "another"}))
     with pytest.raises(ThousandError, match="is of another release than the second that is here"):
         read_shift("second")
+    assert thousand("evaluate", "report", "second").code == 0
+    assert "is of another release" in (registry / "second" / "report.md").read_text()
 
 
 def test_a_release_that_changed_nothing_shifts_nothing(

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from assistant import __version__, release
 from assistant.files import atomic_path, write_text
+from evaluation.report.ablated import ablations
 from evaluation.report.answers import answers
 from evaluation.report.blocks import Items, Picture, Report, Section
 from evaluation.report.compared import compared
@@ -11,6 +12,8 @@ from evaluation.report.html import html
 from evaluation.report.lineage import lineage, training
 from evaluation.report.markdown import markdown
 from evaluation.report.scores import SETS, of_set, picture
+from evaluation.report.shifted import shift
+from evaluation.report.voted import votes
 
 TEXT = "report.md"
 NEVER = (
@@ -33,6 +36,9 @@ def build(name: str) -> Report:
         training(place, record),
         *[of_set(place, record, of) for of in SETS],
         compared(place, record),
+        votes(record),
+        ablations(record),
+        shift(record),
         answers(place, record),
     ]
     missing = [what for section in sections for what in section.missing]
