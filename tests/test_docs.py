@@ -50,8 +50,7 @@ def test_the_shell_commands_of_a_page_run(thousand: Command, page: Path, real_ho
         "    -e '/^\\[numbers\\]/a epochs = 0.02\\nmax_tokens = 128\\ndev_tokens = 8' \"$3\"\n"
         "fi\n"
         '[ "$1" = evaluate ] && extra=(--max-tokens 8)\n'
-        f'[[ "$1 $2" =~ ^evaluate\\ (prefer|grade)$ ]] && [[ "$*" != *safety* ]] && extra+=(--prompts {dev})\n'
-        f'[[ "$1 $2" = "evaluate grade" ]] && [[ "$*" = *safety* ]] && extra+=(--prompts {safety})\n'
+        f'[[ "$1 $2" =~ ^evaluate\\ (prefer|grade)$ ]] && extra+=(--prompts {dev})\n'
         f'[ "$1 $2" = "evaluate dev" ] && extra+=(--prompts {dev})\n'
         f'[ "$1 $2" = "evaluate conversations" ] && extra+=(--prompts {talks})\n'
         f'[ "$1 $2" = "evaluate safety" ] && extra+=(--prompts {safety})\n'
