@@ -34,6 +34,7 @@ CSS = """
 .vote .answers h3 { margin: 0 0 .3rem !important; }
 #vote-buttons { position: sticky; bottom: 0; z-index: 5; background: var(--body-background-fill); padding: .5rem 0; gap: .5rem; }
 #vote-buttons button { font-size: 1rem; padding: .5rem; }
+@media (max-width: 800px) { #vote-buttons { position: static; } }
 #vote-0 { width: fit-content; min-width: 0; align-self: flex-start; flex: 0 0 auto; }
 """
 
