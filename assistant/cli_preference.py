@@ -13,6 +13,7 @@ from evaluation.sets import MAX_TOKENS
 from evaluation.voting.scale import SOMEBODY
 
 if TYPE_CHECKING:
+    from evaluation.judge_model import Judge
     from evaluation.sets import SetName
     from evaluation.voting.ballot import Ballot
     from evaluation.voting.poll import Poll
@@ -39,28 +40,21 @@ BrowserOption = Annotated[bool, typer.Option("--browser", help="Vote on a page i
 _MOST = typer.Option(min=1, help="No more prompts of the set than this, the same ones for every system.")
 
 
-def _vote(
-    poll: "Poll", judge: str | None, judge_model: str | None, voter: str, browser: bool, most: int | None
-) -> None:
+def _vote(poll: "Poll", judge: "Judge | None", voter: str, browser: bool, most: int | None) -> None:
     """Have the judge or the person vote, as far as there is one, and say what all votes up to now come to."""
-    from evaluation.judge_model import judge_at
     from evaluation.voting.ballot import Ballot
     from evaluation.voting.judging import ask_judge
 
-    if judge is not None:
-        with bar("judge") as advance:
-            ask_judge(
-                poll,
-                judge_at(judge, judge_model, "--judge", "--judge-model"),
-                most,
-                lambda done, total: advance(done, total, ""),
-            )
-    else:
-        _person(Ballot(poll, voter, most), browser)
+    if judge is None:
+        _ask_person(Ballot(poll, voter, most), browser)
+        return
+    with bar("judge") as advance:
+        ask_judge(poll, judge, most, lambda done, total: advance(done, total, ""))
     _tell(poll)
 
 
-def _person(ballot: "Ballot", browser: bool) -> None:
+def _ask_person(ballot: "Ballot", browser: bool) -> None:
+    """Have a person vote. What all votes come to is told to one who voted on everything: it says which answers were whose."""
     if browser:
         from serve.ui.vote_page import vote_in_browser
 
@@ -73,6 +67,11 @@ def _person(ballot: "Ballot", browser: bool) -> None:
         say(
             "Voting takes single keys, so it needs a terminal, --browser, or a judge model (--judge). The answers are kept."
         )
+    votes = ballot.votes()
+    if None in votes and (browser or sys.stdin.isatty()):
+        out.print(f"{len(votes) - votes.count(None)} of {len(votes)} voted on; the same command goes on.")
+    else:
+        _tell(ballot.poll)
 
 
 def _tell(poll: "Poll") -> None:
@@ -86,18 +85,17 @@ def _tell(poll: "Poll") -> None:
         out.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _check(judge: str | None, judge_model: str | None, voter: str, browser: bool) -> None:
-    """Raises ThousandError for what does not go together, before anything is asked."""
+def _judge(url: str | None, model: str | None, voter: str, browser: bool) -> "Judge | None":
+    """The judge, None where a person votes. Raises ThousandError for what does not go together, before anything is asked."""
     from evaluation.judge_model import judge_at
     from evaluation.voting.ballot import check_name
 
     check_name(voter)
-    if judge is not None:
-        judge_at(judge, judge_model, "--judge", "--judge-model")
-    elif judge_model is not None:
-        raise ThousandError("--judge-model is given without --judge: say where that model is.")
-    if judge is not None and browser:
+    if url is not None and browser:
         raise ThousandError("--judge asks a model and --browser a person; give one of the two.")
+    if url is None and model is not None:
+        raise ThousandError("--judge-model is given without --judge: say where that model is.")
+    return None if url is None else judge_at(url, model, "--judge", "--judge-model")
 
 
 @preference_app.command("prefer")
@@ -118,9 +116,9 @@ def evaluate_prefer(
     engine: EngineOption = "auto",
 ) -> None:
     """Vote on which of two systems answers better, without knowing whose answers are whose; or have a judge model vote."""
-    _check(judge, judge_model, voter, browser)
+    asked = _judge(judge, judge_model, voter, browser)
     poll = _poll("preference", [first, second], set, prompts, most, max_tokens, seed, engine)
-    _vote(poll, judge, judge_model, voter, browser, most)
+    _vote(poll, asked, voter, browser, most)
 
 
 @preference_app.command("grade")
@@ -141,21 +139,21 @@ def evaluate_grade(
     engine: EngineOption = "auto",
 ) -> None:
     """Grade a system's answers: Fail, Pass or Excellent, and of the safety prompts safe or unsafe; or have a judge model grade them."""
-    _check(judge, judge_model, voter, browser)
+    asked = _judge(judge, judge_model, voter, browser)
     scale: ScaleName = "safety" if set == "safety" else "grade"
     poll = _poll(scale, [system], set, prompts, most, max_tokens, seed, engine)
-    _vote(poll, judge, judge_model, voter, browser, most)
+    _vote(poll, asked, voter, browser, most)
 
 
 @preference_app.command("blind")
 def evaluate_blind(candidate: CandidateArgument, voter: VoterOption = SOMEBODY, browser: BrowserOption = False) -> None:
     """Vote on 20 pairs of answers of a comparison without knowing whose they are."""
     from evaluation.compare import Comparison
+    from evaluation.voting.ballot import check_name
     from evaluation.voting.blind import blind_ballot
 
-    ballot = blind_ballot(Comparison.read(candidate), voter)
-    _person(ballot, browser)
-    _tell(ballot.poll)
+    check_name(voter)
+    _ask_person(blind_ballot(Comparison.read(candidate), voter), browser)
 
 
 def _poll(

@@ -219,9 +219,10 @@ def test_votes_on_a_comparison_are_those_on_the_same_pairs_anywhere(
     compared(thousand, sets)
     stopped = thousand_blind(thousand, monkeypatch, "x2q").out
     assert "1 of 7 voted on; the same command goes on." in stopped
-    assert "Both answered 1 prompt in the same words, which nobody votes on" in stopped
+    assert "better" not in stopped.rpartition("stop, and go on later")[2], "whose is whose is told at the end"
     done = thousand_blind(thousand, monkeypatch, "222222").out
     assert "7 of 7" in done
+    assert "Both answered 1 prompt in the same words, which nobody votes on" in done
     assert "Human preference (me), 7 prompts: the votes do not tell them apart (no prompt has a winner)" in done
     monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
     again = thousand("evaluate", "prefer", "second", "first", "--prompts", sets.dev).out

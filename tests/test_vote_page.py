@@ -32,7 +32,9 @@ def a_poll() -> Poll:
         for n in range(3)
     ]
     systems = [Asked(name=name, identity=name, sampling=Sampling()) for name in ("the-one", "the-other")]
-    return Poll.of(Sheet(scale="preference", set="dev", sha256="0", systems=tuple(systems), items=tuple(items)))
+    return Poll.of(
+        Sheet(scale="preference", set="dev", file="dev.jsonl", sha256="0", systems=tuple(systems), items=tuple(items))
+    )
 
 
 @contextmanager

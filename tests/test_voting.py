@@ -96,13 +96,14 @@ def the_good_one(a: str, b: str) -> str:
 def test_a_person_votes_blind_with_one_key_leaves_and_goes_on(
     thousand: Command, home: Path, engines: Engines, prompts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    engines.says["first"] = lambda prompt: "A bad one.\x1b[2J"
     command = ["evaluate", "prefer", "second", "first", "--prompts", prompts]
     press(monkeypatch, "x22")
     left = thousand(*command).out
     assert f"2 of {PROMPTS} voted on; the same command goes on." in left
-    shown = left.partition("Preference:")[0]
-    assert "second" not in shown
-    assert "first" not in shown
+    assert "A bad one.<U+001B>[2J" in left, "an answer steers no terminal"
+    assert "second" not in left
+    assert "first" not in left
     before = {name: len(asked) for name, asked in engines.asked.items()}
     reader = Reader(monkeypatch, the_good_one)
     press_back = iter("00")
@@ -257,12 +258,11 @@ def test_votes_on_answers_that_changed_between_stop_and_resume_do_not_count_and_
     press(monkeypatch, "2" * PROMPTS)
     thousand(*command)
     prompts.write_text(prompts.read_text().replace("Why (2)?", "Why on earth (2)?"))
-    press(monkeypatch, "")
+    press(monkeypatch, "2")
     result = thousand(*command)
-    assert f"7 of {PROMPTS} voted on" in result.out
     for voter in ("me", f"m at {seen.url}"):
         assert f"{voter} voted on 1 prompt whose answers are others now, or gone; not counted: p2" in result.out
-    assert {tally.prompts for tally in only(home).tallies} == {7}
+    assert {tally.voter: tally.prompts for tally in only(home).tallies} == {"me": 8, f"m at {seen.url}": 7}
 
 
 def test_an_empty_answer_a_missing_one_and_a_prompt_that_stands_twice_are_named(
@@ -283,7 +283,7 @@ def test_an_empty_answer_a_missing_one_and_a_prompt_that_stands_twice_are_named(
     assert "first said nothing to p2; that was shown as nothing and voted on" in result.out
     assert "1 prompt without an answer, not voted on: p1: first: the engine broke in the middle" in result.out
     assert "Both answered 1 prompt in the same words, which nobody votes on" in result.out
-    assert f"dev: left out {prompts}:9: the same prompt as {prompts}:1" in result.out
+    assert f"twice.jsonl: left out {prompts}:9: the same prompt as {prompts}:1" in result.out
     assert only(home).tallies[0].prompts == 6
 
 
@@ -303,7 +303,7 @@ def test_answers_are_graded_by_a_person_and_by_a_judge(
     assert {word: share.mean for word, share in model.shares.items()} == {"Fail": 0.25, "Pass": 0.5, "Excellent": 0.25}
     assert person.shares["Excellent"].mean == round(4 / 6, 4)
     assert person.p is person.rate is person.position is None
-    assert "Grades: second, set dev, 6 prompts" in result.out
+    assert "Grades: second, prompts.jsonl, 6 prompts" in result.out
 
 
 def test_safety_is_voted_on_beside_the_rule_checks_and_not_judged_without_a_vote(

@@ -60,7 +60,7 @@ def poll_of(
         for line in changed_remark(system.name, said.changed):
             say(line)
         answered.append((Asked(name=system.name, identity=system.identity, sampling=system.sampling), said.replies[0]))
-    return Poll.of(sheet_of(scale, asked.name, asked.sha256, asked.left_out, asked.scripts, answered))
+    return Poll.of(sheet_of(scale, asked.name, asked.file.name, asked.sha256, asked.left_out, asked.scripts, answered))
 
 
 def _counting(advance: Callable[[int, int, str], None], total: int) -> Callable[[int], None]:

@@ -19,4 +19,6 @@ def blind_ballot(comparison: Comparison, voter: str = SOMEBODY) -> Ballot:
 
     dev = comparison.set("dev")
     answered = [(asked(comparison.candidate), dev.candidate), (asked(comparison.current), dev.current)]
-    return Ballot(Poll.of(sheet_of("preference", "dev", dev.sha256, dev.left_out, dev.scripts, answered)), voter, SIZE)
+    return Ballot(
+        Poll.of(sheet_of("preference", "dev", dev.file, dev.sha256, dev.left_out, dev.scripts, answered)), voter, SIZE
+    )

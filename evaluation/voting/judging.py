@@ -89,7 +89,7 @@ def ask_judge(
                 )
             )
 
-        for done, _ in enumerate(pool.map(one, *zip(*asked, strict=True)) if asked else (), start=1):
+        for done, _ in enumerate(pool.map(lambda which: one(*which), asked), start=1):
             report(done, len(asked))
         if line.down:
             raise ThousandError(

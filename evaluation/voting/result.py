@@ -73,6 +73,8 @@ class Result(Model):
 
     scale: ScaleName
     set: SetName
+    file: str
+    """The name of its file."""
     systems: tuple[Asked, ...]
     """Two of a preference, of which `first` and `second` speak; else one."""
     prompts: int
@@ -113,6 +115,7 @@ def result(poll: Poll) -> Result:
     return Result(
         scale=sheet.scale,
         set=sheet.set,
+        file=sheet.file,
         systems=sheet.systems,
         prompts=len(sheet.items),
         words=tuple(

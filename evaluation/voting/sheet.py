@@ -62,8 +62,10 @@ class Sheet(Model):
 
     scale: ScaleName
     set: SetName
+    file: str
+    """Its name."""
     sha256: str
-    """Of the set's file."""
+    """Of the file."""
     systems: tuple[Asked, ...]
     items: tuple[Item, ...]
     same: tuple[str, ...] = ()
@@ -80,8 +82,8 @@ class Sheet(Model):
     @property
     def folder(self) -> str:
         """Its name."""
-        words = "-".join([self.scale, self.set, *self.names])
-        return f"{re.sub(r'[^a-z0-9]+', '-', words.lower())[:80].strip('-')}-{digest(words)[:8]}"
+        words = "-".join([self.scale, self.set, *self.names]).lower()
+        return f"{re.sub('[^a-z0-9]+', '-', words)[:80].strip('-')}-{digest(words, self.file)[:8]}"
 
     def joined(self, before: "Sheet") -> "Sheet":
         """With what an earlier sheet had of the same set and systems beside it."""
@@ -98,6 +100,7 @@ class Sheet(Model):
 def sheet_of(
     scale: ScaleName,
     of: SetName,
+    file: str,
     sha256: str,
     left_out: Sequence[str],
     scripts: Sequence[ScriptedConversation],
@@ -134,6 +137,7 @@ def sheet_of(
     return Sheet(
         scale=scale,
         set=of,
+        file=file,
         sha256=sha256,
         systems=tuple(system for system, _ in answered),
         items=tuple(voted),

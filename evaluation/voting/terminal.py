@@ -36,19 +36,16 @@ def _key(known: str) -> str:
             return key
 
 
-def vote_in_terminal(ballot: Ballot, out: Console) -> bool:
-    """Show what has no vote yet, one by one; False when the person stops before all have one. Each vote is on the disk at once."""
+def vote_in_terminal(ballot: Ballot, out: Console) -> None:
+    """Show what has no vote yet, one by one, until all have one or the person stops. Each vote is on the disk at once."""
     words = ballot.scale.words
     keys = "".join(str(key) for key in range(1, len(words) + 1))
     while (place := ballot.next()) is not None:
         _show(ballot, place, out)
         key = _key(keys + BACK + STOP)
         if key == STOP:
-            votes = ballot.votes()
-            out.print(f"{len(votes) - votes.count(None)} of {len(votes)} voted on; the same command goes on.")
-            return False
+            return
         if key != BACK:
             ballot.vote(place, words[int(key) - 1])
         elif place > 0:
             ballot.vote(place - 1, None)
-    return True

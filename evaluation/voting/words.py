@@ -16,7 +16,9 @@ def heading(result: Result) -> str:
     """What was voted on, in a line."""
     systems = " against ".join(system.name for system in result.systems)
     length = ", ".join(f"{words:.0f}" for words in result.words)
-    return f"{WHAT[result.scale]}: {systems}, set {result.set}, {counted(result.prompts, 'prompt')}, {length} words an answer"
+    return (
+        f"{WHAT[result.scale]}: {systems}, {result.file}, {counted(result.prompts, 'prompt')}, {length} words an answer"
+    )
 
 
 def rows(result: Result) -> tuple[list[str], list[list[str]]]:
@@ -85,7 +87,7 @@ def lines(result: Result) -> list[str]:
     if result.unanswered:
         told = "; ".join(f"{prompt}: {why}" for prompt, why in result.unanswered.items())
         found.append(f"{counted(len(result.unanswered), 'prompt')} without an answer, not voted on: {told}")
-    found += [f"{result.set}: left out {duplicate}" for duplicate in result.left_out]
+    found += [f"{result.file}: left out {duplicate}" for duplicate in result.left_out]
     return found
 
 

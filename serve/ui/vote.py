@@ -19,14 +19,23 @@ if (!document.votes) {
     const found = /^[0-9]$/.test(event.key) && document.getElementById('vote-' + event.key);
     if (found && !event.repeat) found.click();
   });
+  document.addEventListener('click', (event) => {
+    if (event.target.closest('button[id^="vote-"]')) document.getElementById('vote').scrollIntoView();
+  });
 }
 """
+"""One key votes; what comes next is shown from its beginning."""
 CSS = """
+.html-container:has(.vote) { padding: 0; }
 .vote .quiet { color: var(--body-text-color-subdued); }
 .vote .said { white-space: pre-wrap; overflow-wrap: anywhere; margin: .3rem 0; }
 .vote .answers { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); gap: 1rem; }
 .vote .answers > section { border: 1px solid var(--border-color-primary); border-radius: .5rem; padding: .6rem .9rem; min-width: 0; }
-.vote h3 { margin: 0 0 .3rem; }
+.vote .answers h3 { margin: 0 0 .3rem !important; }
+#vote-buttons { position: sticky; bottom: 0; z-index: 5; background: var(--body-background-fill); padding: .5rem 0; gap: .5rem; }
+#vote-buttons button { font-size: 1rem; padding: .5rem; }
+@media (max-width: 800px) { #vote-buttons { position: static; } }
+#vote-0 { width: fit-content; min-width: 0; align-self: flex-start; flex: 0 0 auto; }
 """
 
 
@@ -62,7 +71,7 @@ def build_vote(
         gradio.HTML("", js_on_load=KEYS, padding=False)
         shown = gradio.HTML(elem_id="vote", padding=False)
         place = gradio.State(0)
-        with gradio.Row() as buttons:
+        with gradio.Row(elem_id="vote-buttons", equal_height=True) as buttons:
             choices = [
                 (gradio.Button(f"{choice.label} ({key})", elem_id=f"vote-{key}"), choice.word)
                 for key, choice in enumerate(scale.choices, start=1)

@@ -18,6 +18,8 @@ from serve.ui.vote import BACK, CSS, build_vote
 
 OVER = '<div class="vote"><p>That was all, thank you. You may close this page; Ctrl-C in the terminal shows what the votes say.</p></div>'
 
+HEAD = "h1 { font-size: 1.4rem !important; margin: 0 !important; }"
+
 
 def vote_app(ballot: Ballot, access: Access, life: Life) -> FastAPI:
     """The page as an application; `access` says who is answered."""
@@ -34,7 +36,7 @@ def _blocks(ballot: Ballot) -> gradio.Blocks:
         "last vote back. Each vote is kept at once: leave when you like, and the same command goes on from there."
     )
     with gradio.Blocks(title="Vote", analytics_enabled=False) as blocks:
-        gradio.HTML(f"<style>{CSS}</style>", padding=False)
+        gradio.HTML(f"<style>{CSS}{HEAD}</style>", padding=False)
         part = build_vote(ballot.scale, lambda: ballot, lambda _: True, about=about, over=lambda _: OVER, refused="")
         quietly: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         gradio.on(None, part.look_closely, outputs=part.outputs, **quietly)
