@@ -22,6 +22,7 @@ _MARKED = re.compile(
     re.MULTILINE,
 )
 """In Markdown: code, pictures, links of both kinds, and where the second kind leads."""
+_LINE_END = re.compile(r"[ \t]+$", re.MULTILINE)
 _LANGUAGE = re.compile(r"\blang(?:uage)?-([\w+#]+)")
 
 warnings.filterwarnings("ignore", category=MarkupResemblesLocatorWarning)
@@ -118,7 +119,7 @@ def _finished(text: str, links: list[str]) -> Clean:
     parts = _FENCE.split(text.replace(_IMAGE, ""))
     # Of a split by two groups every third part is what stands between the fences.
     kept = [parts[0], *(part for i in range(1, len(parts), 3) for part in (parts[i], parts[i + 2]))]
-    tidy = [part if number % 2 else _tidy(part) for number, part in enumerate(kept)]
+    tidy = [_LINE_END.sub("", part) if number % 2 else _tidy(part) for number, part in enumerate(kept)]
     return Clean("".join(tidy).strip(), tuple(links), tuple(pictures))
 
 
