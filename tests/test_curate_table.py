@@ -132,6 +132,8 @@ def test_every_kind_of_file_gives_the_same(kind: str, curate: Command, tmp_path:
         file.write_bytes(b"\xef\xbb\xbf" + "".join(json.dumps(value) + "\n\n" for value in objects).encode())
     else:
         table(file, rows, {".tsv": "\t", "semicolons.csv": ";"}.get(kind, ","))
+    if kind == "semicolons.csv":
+        file.write_bytes(b"\r\n" + file.read_bytes())
     if kind.endswith(".gz"):
         file.write_bytes(gzip.compress(file.read_bytes()))
     assert curate(file, "--id", "number", "--score", "votes").code == 0

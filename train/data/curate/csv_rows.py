@@ -26,7 +26,8 @@ class _TooLong(Exception):
 def csv_header(stream: IO[bytes], wanted: frozenset[str]) -> Header:
     """A file's columns, by the delimiter that gives most of those that are wanted; `stream` stands at the beginning."""
     stream.seek(0)
-    head = stream.readline(_HEAD).decode("utf-8-sig", "replace")
+    first = next((line for line in iter(lambda: stream.readline(_HEAD), b"") if line.strip()), b"")
+    head = first.decode("utf-8-sig", "replace")
     found = [Header(_parsed(head, delimiter) or [], delimiter) for delimiter in DELIMITERS]
     named = [Header([name.strip() for name in header.names], header.delimiter) for header in found]
     return max(named, key=lambda header: (len(wanted & set(header.names)), len(header.names)))
@@ -87,8 +88,8 @@ def csv_rows(
     """Each row with the line it begins in: its values, or what is wrong with it; and the offset and line after it."""
     stream.seek(offset)
     source = _Lines(stream)
+    before_header = offset == 0
     while True:
-        first = offset == 0
         reason: str | None = None
         fields: list[str] = []
         try:
@@ -112,8 +113,9 @@ def csv_rows(
         offset += sum(map(len, source.taken))
         line += len(source.taken)
         reason = reason or _bad_bytes(fields)
-        if first and reason is None:
-            continue  # the header
+        if before_header and fields:
+            before_header = False
+            continue
         if reason is not None or fields:
             yield begin, reason or dict(zip(header.names, fields, strict=True)), offset, line
 
