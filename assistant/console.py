@@ -63,8 +63,10 @@ def warn(line: str) -> None:
 
 
 @contextmanager
-def bar(label: str) -> Iterator[Advance]:
+def bar(label: str, begun: int = 0) -> Iterator[Advance]:
     """A progress bar with time left; yields a function of (done, total, what stands beside the bar).
+
+    `begun` is what an earlier run has done already, which says nothing of how fast this one is.
 
     Where there is no terminal it prints about twenty lines in all.
     """
@@ -77,7 +79,7 @@ def bar(label: str) -> Iterator[Advance]:
             TimeRemainingColumn(),
         )
         with Progress(*columns, console=err) as progress:
-            task = progress.add_task(label, total=None, beside="")
+            task = progress.add_task(label, total=None, completed=begun, beside="")
             yield lambda done, total, beside: progress.update(task, completed=done, total=total, beside=beside)
         return
 

@@ -8,10 +8,10 @@ class Work(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    url: str = Field(description="Where it stands.")
-    author: str = Field(description="Who wrote it.")
+    url: str | None = Field(None, description="Where it stands.")
+    author: str | None = Field(None, description="Who wrote it.")
     author_url: str | None = Field(None, description="The author's page.")
-    license: str = Field(description="An SPDX identifier.")
+    license: str | None = Field(None, description="An SPDX identifier.")
 
 
 class Provenance(BaseModel):
@@ -31,3 +31,8 @@ class Provenance(BaseModel):
     works: tuple[Work, ...] | None = Field(None, description="The texts by others that it was made from.")
     changes: str | None = Field(None, description="What was done to those texts.")
     edited: bool = Field(False, description="Whether the reviewer changed it.")
+
+    @property
+    def of_many(self) -> bool:
+        """Whether it was selected out of many texts by others, and not kept or corrected in a conversation."""
+        return self.changes is not None

@@ -168,10 +168,11 @@ def _not_there(identifier: str) -> ApiError:
 def enqueue(store: Store, dialogue: Dialogue, *, place: str, by: str) -> str | None:
     """Put a dialogue from a file into the queue; returns its id there, None where it is or was there already.
 
-    `place` is its `file:line`, `by` who adds it.
+    `place` is its `file:line`, `by` who adds it. The credits of the texts that it was made from stay with it.
     """
     identifier = candidate_id(None, dialogue.messages)
-    provenance = Provenance(file=place, given=now(), by=by, consent=ADDED)
+    origin = dialogue.provenance or Provenance()
+    provenance = Provenance(file=place, given=now(), by=by, consent=ADDED, works=origin.works, changes=origin.changes)
     queued = dialogue.model_copy(update={"id": identifier, "provenance": provenance})
     with store.session() as session:
         if session.scalar(select(Candidate.id).where(Candidate.id == identifier)) is not None:

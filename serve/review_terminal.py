@@ -10,6 +10,7 @@ from assistant.base_model import Say
 from assistant.console import visible
 from assistant.dialogue import Message
 from assistant.errors import ThousandError
+from assistant.provenance import Provenance
 from serve.kept import kept_file
 from serve.review import Waiting, accept, queue, reject
 from serve.store import Store
@@ -30,13 +31,25 @@ def _key() -> str:
         return "q"
 
 
+def _credited(origin: Provenance) -> str:
+    """Whose texts it was made from, where that must be said."""
+    works = origin.works or ()
+    said = {
+        "by": dict.fromkeys(work.author for work in works if work.author),
+        "under": dict.fromkeys(work.license for work in works if work.license),
+        "at": dict.fromkeys(work.url for work in works if work.url),
+    }
+    parts = [f"{how} {' and '.join(map(str, what))}" for how, what in said.items() if what]
+    return f"; text {' '.join(parts)}" if parts else ""
+
+
 def where_from(item: Waiting) -> str:
     """In a line, where a dialogue comes from."""
     origin = item.dialogue.provenance
     assert origin is not None
     when = (origin.given or "")[:16].replace("T", " ") + " UTC"
     if origin.file is not None:
-        return f"from {origin.file}, added {when}"
+        return f"from {origin.file}, added {when}{_credited(origin)}"
     said = "the last answer is a person's own" if origin.corrected else "as the assistant answered it"
     who = "" if origin.by is None else f" by {origin.by}"
     return f"from a conversation, given {when}{who}; {said}"

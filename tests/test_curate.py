@@ -26,7 +26,7 @@ def lines(file: Path) -> list[dict[str, Any]]:
 def dropped(result: Result) -> dict[str, int]:
     """What the funnel says each rule dropped."""
     found = re.findall(
-        r"^ ([a-z-]+) .*?([\d,]+) +([\d,]+) +([\d,]+) *$", result.out.partition("\n site ")[0], re.MULTILINE
+        r"^ ([a-z-]+) .*?([\d,]+) +([\d,]+) +([\d,]+) *$", result.out.partition("\n part ")[0], re.MULTILINE
     )
     return {name: int(count) for name, _, count, _ in found if int(count)}
 
@@ -195,7 +195,7 @@ def test_sites_are_drawn_by_the_third_root_of_their_size() -> None:
 
 
 def test_comments_of_asker_and_answerer_become_a_chain_to_edit(curate: Command, tmp_path: Path) -> None:
-    def comment(number: int, user: int, text: str, post: int = 11) -> str:
+    def comment(number: int, user: int, text: str, post: int = 21) -> str:
         return row(Id=number, PostId=post, Score=0, Text=text, UserId=user)
 
     dump = site(
@@ -208,11 +208,12 @@ def test_comments_of_asker_and_answerer_become_a_chain_to_edit(curate: Command, 
             comment(4, 8, "@Ann: it does, only slower."),
             comment(5, 8, "A colder kitchen makes it slower still."),
             comment(6, 7, "Thanks, that is what was missing here!"),
-            comment(7, 7, "thanks!", post=21),
-            comment(8, 8, "You are welcome.", post=21),
+            comment(7, 7, "thanks!", post=11),
+            comment(8, 8, "You are welcome.", post=11),
         ),
+        users=(row(Id=7, DisplayName="Ann Asker"), row(Id=8, DisplayName="Bob & Co")),
     )
-    result = curate(dump)
+    result = curate(dump, "--other", 1)
     assert result.code == 0
     assert "1 chains to edit" in result.out
     [chain] = lines(tmp_path / "out" / "to-edit" / "chains.jsonl")
@@ -221,7 +222,23 @@ def test_comments_of_asker_and_answerer_become_a_chain_to_edit(curate: Command, 
         "And does it hold for rye bread as well?",
         "it does, only slower. A colder kitchen makes it slower still.",
     ]
-    assert chain["provenance"]["works"][1]["url"].endswith("/a/11")
+    assert [(work["url"].partition(".com/")[2], work["author"]) for work in chain["provenance"]["works"]] == [
+        ("q/20", "Ann Asker"),
+        ("a/21", "Bob & Co"),
+        ("posts/comments/2", "Ann Asker"),
+        ("posts/comments/4", "Bob & Co"),
+        ("posts/comments/5", "Bob & Co"),
+    ]
+    assert [line["id"] for line in lines(tmp_path / "out" / "stackexchange.jsonl")] == ["garden-10"]
+
+
+def test_what_is_too_near_is_made_good_from_further_down(curate: Command, tmp_path: Path) -> None:
+    twins = [post for n in range(10, 90, 10) for post in (question(n, TITLES[0], Score=90), answer(n + 1))]
+    others = [post for n in (110, 120) for post in (question(n, TITLES[n // 10 - 9]), answer(n + 1))]
+    result = curate(site(tmp_path / "garden", *twins, *others), "--other", 2)
+    assert dropped(result) == {"duplicate-prompt": 7, "selection": 1}
+    assert "more are looked at" in result.err
+    assert lines(tmp_path / "out" / "stackexchange.jsonl")[0]["id"] == "garden-10"
 
 
 def test_a_run_that_was_broken_off_goes_on_where_it_ended(

@@ -18,6 +18,7 @@ from serve.store import Store
 from tests.conftest import Command
 from tests.feedback import submission
 from train.data.personal import personal
+from train.recipe import preset
 
 
 def line(prompt: str, answer: str, **more: Any) -> str:
@@ -132,6 +133,26 @@ def test_a_file_without_fault_waits_unless_it_is_to_be_accepted(thousand: Comman
     assert not (home / "kept.jsonl").exists()
     assert thousand("data", "add", tmp_path / "none.jsonl").code == 1
     assert "any format" in thousand("data", "add", "--help").out
+
+
+def test_the_credits_of_a_text_by_others_stay_with_it(
+    thousand: Command, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = {"url": "https://garden.example/a/1", "author": "Bob & Co", "license": "CC-BY-SA-4.0"}
+    value = json.loads(CLEAN) | {"license": "CC-BY-SA-4.0", "provenance": {"works": [work], "changes": "links removed"}}
+    (tmp_path / "selected.jsonl").write_text(json.dumps(value))
+    assert thousand("data", "add", tmp_path / "selected.jsonl").code == 0
+    typed(monkeypatch, "a")
+    assert "text by Bob & Co under CC-BY-SA-4.0 at https://garden.example/a/1" in thousand("data", "review").out
+    (dialogue,) = read_dialogues([home / "kept.jsonl"])
+    assert dialogue.license == "CC-BY-SA-4.0"
+    assert dialogue.provenance is not None
+    assert dialogue.provenance.file == "selected.jsonl:1"
+    assert dialogue.provenance.model_dump(include={"works", "changes"}, exclude_none=True) == {
+        "works": (work,),
+        "changes": "links removed",
+    }
+    assert preset("laptop").repeats(dialogue) == 1, "only what is few is shown several times"
 
 
 def typed(monkeypatch: pytest.MonkeyPatch, keys: str) -> None:

@@ -60,7 +60,8 @@ class Recipe(BaseModel):
     def repeats(self, dialogue: Dialogue) -> int:
         """How often an epoch shows a dialogue."""
         several = self.multi_turn_repeats if len(dialogue.answers) > 1 else 1
-        return several * (1 if dialogue.provenance is None else self.kept_repeats)
+        few = dialogue.provenance is not None and not dialogue.provenance.of_many
+        return several * (self.kept_repeats if few else 1)
 
 
 PRESETS = {

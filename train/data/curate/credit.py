@@ -35,7 +35,7 @@ def names(table: Table, wanted: set[str]) -> dict[str, str]:
 
 
 def work(site: str, kind: str, number: int, text: Text, known: dict[str, str]) -> Work:
-    """The credit of one question (`q`) or answer (`a`)."""
+    """The credit of one question (`q`), answer (`a`) or comment (`posts/comments`)."""
     author = text.name or known.get(text.owner) or (f"user {text.owner}" if text.owner else "an author who has left")
     page = f"https://{domain(site)}/users/{text.owner}" if text.owner else None
     return Work(url=f"https://{domain(site)}/{kind}/{number}", author=author, author_url=page, license=license_of(text))
@@ -44,4 +44,4 @@ def work(site: str, kind: str, number: int, text: Text, known: dict[str, str]) -
 def provenance(works: Iterable[Work], changes: str = CHANGES) -> tuple[Provenance, str]:
     """Where an example comes from, and its own licence: the newest of its texts', which their licences allow for a change of them."""
     found = tuple(works)
-    return Provenance(works=found, changes=changes), max(work.license for work in found)
+    return Provenance(works=found, changes=changes), max(str(work.license) for work in found)

@@ -6,15 +6,15 @@ import sqlite3
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-from train.data.curate import markdown, phrases, rules
+from train.data.curate.choose import Candidate
 from train.data.curate.cores import in_order
 from train.data.curate.markdown import Clean, clean
 from train.data.curate.posts import Text, pack, unpack_text
+from train.data.curate.report import Funnel
 from train.data.curate.rules import RULES, Exchange, stands_alone
 from train.data.curate.staging import database
 
@@ -41,24 +41,6 @@ class Verdict(NamedTuple):
     """What that rule found."""
     packed: bytes | None
     """Of one that stays: title, description (empty where it cannot be a prompt), answer."""
-
-
-@dataclass(frozen=True)
-class Funnel:
-    """How many questions of one site or of several come to each rule, and how many it drops."""
-
-    questions: int
-    dropped: dict[str, int]
-    """By rule, in the order of the rules."""
-
-    @property
-    def left(self) -> int:
-        return self.questions - sum(self.dropped.values())
-
-    def __add__(self, other: "Funnel") -> "Funnel":
-        names = {**self.dropped, **other.dropped}
-        both = {name: self.dropped.get(name, 0) + other.dropped.get(name, 0) for name in names}
-        return Funnel(self.questions + other.questions, both)
 
 
 def exchange(asked: Text, answered: Text) -> Exchange:
@@ -88,15 +70,26 @@ def _judge(pair: Pair) -> Verdict:
     return Verdict(pair.question, pair.score, None, None, pack((found.title, description, found.answer.text)))
 
 
-def kept_texts(packed: bytes) -> tuple[str, str, str]:
-    """Title, description and answer of a verdict."""
-    title, description, answer = json.loads(zlib.decompress(packed))
-    return title, description, answer
+def best_of(path: Path, site: str, seed: int, most: int) -> list[Candidate]:
+    """The highest-scoring questions of a site that the rules leave; the prompt is title or description at random."""
+    with database(path) as found:
+        rows = found.execute(
+            "SELECT question, score, packed FROM verdicts WHERE rule IS NULL ORDER BY score DESC, question LIMIT ?",
+            (most,),
+        ).fetchall()
+    made = []
+    for question, score, packed in rows:
+        title, description, answer = json.loads(zlib.decompress(packed))
+        # Of the id and the seed alone, so that a candidate's prompt does not hang on which others there are.
+        heads = hashlib.sha256(f"{seed} {site} {question}".encode()).digest()[0] % 2
+        prompt = description if description and heads else title
+        made.append(Candidate(f"{site}-{question}", site, score, title, (prompt, answer)))
+    return made
 
 
-def _rules_stamp() -> str:
+def code_stamp() -> str:
     """Changes when the rules do."""
-    texts = [Path(str(module.__file__)).read_bytes() for module in (markdown, phrases, rules)]
+    texts = [file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py"))]
     return hashlib.sha256(b"".join([*texts, version("markdownify").encode()])).hexdigest()
 
 
@@ -113,22 +106,23 @@ def _pairs(found: sqlite3.Connection, after: int) -> Iterator[list[Pair]]:
         after = batch[-1][0]
 
 
-def to_judge(path: Path) -> int:
-    """How many batches of a site there are, those done already included."""
+def to_judge(path: Path) -> tuple[int, int]:
+    """How many batches of a site are judged already, and how many there are; when the rules have changed, none is."""
     with database(path) as found:
-        return -(-int(found.execute("SELECT count(*) FROM tops").fetchone()[0]) // BATCH)
-
-
-def judge_site(path: Path, pool: Executor | None, step: Callable[[], None]) -> None:
-    """Judge what a site's database holds, from where it was left; everything anew when the rules have changed."""
-    with database(path) as found:
-        found.execute("CREATE INDEX IF NOT EXISTS tops_of ON tops (question)")
-        stamp = (_rules_stamp(),)
+        stamp = (code_stamp(),)
         if found.execute("SELECT by FROM judged").fetchall() != [stamp]:
             found.execute("DELETE FROM verdicts")
             found.execute("DELETE FROM judged")
             found.execute("INSERT INTO judged VALUES (?)", stamp)
             found.commit()
+        counts = [found.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in ("verdicts", "tops")]  # noqa: S608
+        return counts[0] // BATCH, -(-counts[1] // BATCH)
+
+
+def judge_site(path: Path, pool: Executor | None, step: Callable[[], None]) -> None:
+    """Judge what a site's database holds, from where it was left."""
+    with database(path) as found:
+        found.execute("CREATE INDEX IF NOT EXISTS tops_of ON tops (question)")
         after = found.execute("SELECT coalesce(max(question), -1) FROM verdicts").fetchone()[0]
         for _, verdicts in in_order(pool, judge, _pairs(found, after)):
             found.executemany("INSERT INTO verdicts VALUES (?, ?, ?, ?, ?)", verdicts)

@@ -1,5 +1,6 @@
 """The HTML of a post as clean Markdown: code, lists and tables stay; links, images and everything else go."""
 
+import html as entities
 import re
 import warnings
 from typing import Any, NamedTuple
@@ -13,6 +14,15 @@ _IMAGE = "\ufffc"
 _RAISED = str.maketrans("0123456789+-=()n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ⁿ")
 _LOWERED = str.maketrans("0123456789+-=()", "₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎")
 _FENCE = re.compile(r"(^[ \t]*(`{3,})[^\n]*\n.*?^[ \t]*\2[ \t]*$)", re.MULTILINE | re.DOTALL)
+_MARKED = re.compile(
+    r"(?P<code>`[^`\n]+`)"
+    r"|!\[[^\]\n]*\]\([^)\n]*\)"
+    r"|(?<!\!)\[(?P<words>[^\]\n]+)\](?:\((?!#)[^)\s]*(?:\s+[\"'][^)\n]*)?\)|\[[\w .-]*\])"
+    r"|^[ \t]*\[[^\]\n]+\]:[ \t]*\S+[^\n]*$",
+    re.MULTILINE,
+)
+"""In Markdown: code, pictures, links of both kinds, and where the second kind leads."""
+_LINE_END = re.compile(r"[ \t]+$", re.MULTILINE)
 _LANGUAGE = re.compile(r"\blang(?:uage)?-([\w+#]+)")
 
 warnings.filterwarnings("ignore", category=MarkupResemblesLocatorWarning)
@@ -82,13 +92,35 @@ def clean(html: str) -> Clean:
         text = converter.convert(html)
     except RecursionError:
         raise ValueError("its HTML is nested too deeply") from None
+    return _finished(text, converter.links)
+
+
+def clean_markdown(text: str) -> Clean:
+    """A text in Markdown, or in none, without links and pictures; code stays as it is."""
+    links: list[str] = []
+
+    def bare(match: re.Match[str]) -> str:
+        if match["code"]:
+            return match[0]
+        if match["words"]:
+            links.append(" ".join(match["words"].split()))
+            return match["words"]
+        return _IMAGE if match[0].startswith("!") else ""
+
+    parts = _FENCE.split("\n".join(text.splitlines()).strip())
+    kept = [parts[0], *(part for i in range(1, len(parts), 3) for part in (parts[i], parts[i + 2]))]
+    plain = [part if number % 2 else _MARKED.sub(bare, entities.unescape(part)) for number, part in enumerate(kept)]
+    return _finished("".join(plain), links)
+
+
+def _finished(text: str, links: list[str]) -> Clean:
     before = [part.rstrip() for part in text.split(_IMAGE)[:-1]]
     pictures = [part[part.rfind("\n") + 1 :] for part in before if part.endswith(":")]
     parts = _FENCE.split(text.replace(_IMAGE, ""))
     # Of a split by two groups every third part is what stands between the fences.
     kept = [parts[0], *(part for i in range(1, len(parts), 3) for part in (parts[i], parts[i + 2]))]
-    tidy = [part if number % 2 else _tidy(part) for number, part in enumerate(kept)]
-    return Clean("".join(tidy).strip(), tuple(converter.links), tuple(pictures))
+    tidy = [_LINE_END.sub("", part) if number % 2 else _tidy(part) for number, part in enumerate(kept)]
+    return Clean("".join(tidy).strip(), tuple(links), tuple(pictures))
 
 
 def _tidy(prose: str) -> str:

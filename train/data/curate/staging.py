@@ -12,7 +12,7 @@ from assistant.jsonl import Problem
 from train.data.curate.cores import in_order
 from train.data.curate.dump import Table, TableName, open_table
 from train.data.curate.posts import Answer, Comment, Parsed, Question, parse, unpack_text
-from train.data.curate.rows import Block, blocks, place
+from train.data.curate.rows import BLOCK, Block, blocks, place
 
 MOST_PROBLEMS = 20
 """Of a table that are told each by itself; all are counted."""
@@ -49,6 +49,14 @@ def prepare(path: Path, tables: dict[TableName, Table], say: Say) -> None:
         say(f"{tables['Posts'].site}: its dump has changed; it is read anew")
         for file in path.parent.glob(f"{path.name}*"):
             file.unlink()
+
+
+def blocks_read(path: Path, table: Table) -> int:
+    """How many blocks of a table are in the database already."""
+    with database(path) as found:
+        row = found.execute("SELECT offset, done FROM tables WHERE name = ?", (table.name,)).fetchone()
+    offset, done = row or (0, 0)
+    return -(-table.size // BLOCK) if done else int(offset) // BLOCK
 
 
 def _keep(found: sqlite3.Connection, name: str, path: str, parsed: Parsed) -> list[Problem]:

@@ -1,0 +1,194 @@
+"""Message trees of OpenAssistant as training examples: whole trees, one a line, or single messages, as both are published."""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from assistant.dialogue import is_text
+from assistant.jsonl import Problem
+from train.data.curate.files import Raw
+from train.data.curate.items import Item, Judged
+from train.data.curate.markdown import Clean, clean_markdown
+from train.data.curate.row_rules import Bounds, first_fault
+from train.data.curate.table import finished, values_of
+
+LICENSE = "Apache-2.0"
+"""Of both sets, by their authors' word (Koepf et al. 2023, arXiv 2304.07327)."""
+CHANGES = "the best-ranked path of a message tree; links and images removed"
+WANTED = frozenset({"message_tree_id"})
+LABELLED = 0.5
+"""From this mean of the reviewers' votes on a label is taken for given."""
+_BAD_LABELS = ("spam", "lang_mismatch", "pii", "not_appropriate", "hate_speech", "sexual_content")
+_READY = "ready_for_export"
+RULES = {
+    "tree-state": "trees that were not finished, or taken back",
+    "language": "trees in other languages than --language",
+    "no-answer": "trees without an answer that can be used",
+    "labels": "messages that reviewers called spam, improper or personal",
+}
+Message = dict[str, Any]
+_TREE = re.compile(rb'"message_tree_id"\s*:\s*"([^"\\]+)"')
+
+
+@dataclass(frozen=True)
+class Trees:
+    """How the messages are read and judged."""
+
+    bounds: Bounds
+    language: str
+
+    def __call__(self, file: str, raws: list[Raw]) -> Judged:
+        """What some lines are; those of one tree's messages stand together."""
+        judged = Judged([], [])
+        read: list[tuple[Raw, Message]] = []
+        for raw in raws:
+            try:
+                value = values_of(raw)
+                _text_of(value, "message_tree_id")
+                read.append((raw, value))
+            except ValueError as error:
+                judged.problems.append(Problem(f"{file}:{raw.place}", str(error)))
+        for _, group in groupby(read, key=_item_of):
+            of_item = list(group)
+            place, first = of_item[0][0].place, of_item[0][1]
+            try:
+                root = first["prompt"] if "prompt" in first else _rooted([message for _, message in of_item])
+                judged.items.append(self._item(file, place, first, root))
+            except (ValueError, RecursionError) as error:
+                judged.problems.append(Problem(f"{file}:{place}", str(error)))
+        return judged
+
+    def _item(self, file: str, line: int, tree: Message, root: Any) -> Item:
+        name = Path(file).name
+        path = _best_path(_checked(root))
+        item = Item(_text_of(tree, "message_tree_id"), f"{name}:{line}", self.language, 0.0, None, None)
+        language = path[0].get("lang")
+        if tree.get("tree_state", _READY) != _READY:
+            return item._replace(rule="tree-state", found=str(tree["tree_state"]))
+        if language != self.language:
+            return item._replace(part=str(language), rule="language", found=str(language))
+        if len(path) < 2:
+            return item._replace(rule="no-answer", found="no answer that was not deleted or refused")
+        texts: list[Clean] = []
+        for prompt, answer in zip(path[::2], path[1::2], strict=False):
+            pair = [clean_markdown(_text_of(message, "text")) for message in (prompt, answer)]
+            fault = _labelled(prompt) or _labelled(answer) or first_fault(pair[0], pair[1], self.bounds)
+            if fault is not None and not texts:
+                return item._replace(rule=fault[0], found=fault[1])
+            if fault is not None:
+                break  # What comes before it stands without it.
+            texts += pair
+        item = item._replace(score=_labels(path[1]).get("quality", 0.0))
+        return finished(item, texts, _credits(path[: len(texts)]))
+
+
+def _item_of(read: tuple[Raw, Message]) -> object:
+    """Equal for lines of one item: a line that is a whole tree is one by itself."""
+    raw, value = read
+    return raw.place if "prompt" in value else value["message_tree_id"]
+
+
+def of_one_tree(before: Raw, after: Raw) -> bool:
+    """Whether two rows are messages of one tree."""
+    first = _tree_of(before)
+    return first is not None and first == _tree_of(after)
+
+
+def _tree_of(raw: Raw) -> object:
+    if isinstance(raw.value, dict):
+        return raw.value.get("message_tree_id")
+    found = _TREE.search(raw.value)
+    return found[1] if found else None
+
+
+def _text_of(message: Message, field: str) -> str:
+    value = message.get(field)
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"has no {field}" if value in (None, "") else f"its {field} is {value!r}, which is no text")
+    if not is_text(value):
+        raise ValueError(f"its {field} holds half a surrogate pair, which is not text")
+    return value
+
+
+def _checked(message: Any) -> Message:
+    """A message with its replies. Raises ValueError with the reason."""
+    if not isinstance(message, dict):
+        raise ValueError(f"its prompt is a {type(message).__name__}; it must be a message")
+    for field in ("text", "role"):
+        _text_of(message, field)
+    replies = message.get("replies")
+    if not isinstance(replies, list | None):
+        raise ValueError(f"its replies are a {type(replies).__name__}; they must be a list")
+    return message
+
+
+def _rooted(messages: Sequence[Message]) -> Message:
+    """The root of a tree's messages, each with its replies. Raises ValueError where there is not one root."""
+    known: dict[str, Message] = {}
+    for message in messages:
+        identifier = _text_of(message, "message_id")
+        if identifier in known:
+            raise ValueError(f"the message {identifier} stands twice in its tree")
+        known[identifier] = {**message, "replies": []}
+    roots = []
+    for message in known.values():
+        parent = message.get("parent_id")
+        if not parent:
+            roots.append(message)
+        elif parent in known:
+            known[parent]["replies"].append(message)
+        # Whoever answers a deleted message is passed over with it.
+    if len(roots) != 1:
+        raise ValueError(
+            f"its tree has {len(roots)} first messages here; sort the file so that messages of one message_tree_id stand together"
+        )
+    return roots[0]
+
+
+def _rank(message: Message) -> float:
+    rank = message.get("rank")
+    usable = isinstance(rank, int | float) and not isinstance(rank, bool) and math.isfinite(rank)
+    return float(rank) if usable and rank is not None else math.inf
+
+
+def _best_path(root: Message) -> list[Message]:
+    """From the first message the best-ranked reply each, that was not deleted or refused; it ends on an answer.
+
+    Where nobody ranked them, that which was replied to, and of those the one of higher quality.
+    """
+    path = [root]
+    while True:
+        role = "assistant" if path[-1]["role"] == "prompter" else "prompter"
+        replies = [_checked(reply) for reply in path[-1].get("replies") or []]
+        fit = [r for r in replies if r["role"] == role and not r.get("deleted") and r.get("review_result") is not False]
+        if not fit:
+            return path[: len(path) // 2 * 2] or path
+        path.append(min(fit, key=lambda r: (_rank(r), not r.get("replies"), -_labels(r).get("quality", 0.0))))
+
+
+def _labels(message: Message) -> dict[str, float]:
+    """What reviewers said of a message: the means by label, from either form."""
+    found = message.get("labels")
+    if not isinstance(found, dict):
+        return {}
+    if isinstance(found.get("name"), list) and isinstance(found.get("value"), list):
+        pairs = zip(found["name"], found["value"], strict=False)
+    else:
+        pairs = ((name, said.get("value")) for name, said in found.items() if isinstance(said, dict))  # type: ignore[assignment]
+    return {name: float(value) for name, value in pairs if isinstance(value, int | float)}
+
+
+def _labelled(message: Message) -> tuple[str, str] | None:
+    labels = _labels(message)
+    bad = next((name for name in _BAD_LABELS if labels.get(name, 0.0) >= LABELLED), None)
+    return ("labels", f"{bad} {labels[bad]:.2f}") if bad else None
+
+
+def _credits(path: Sequence[Message]) -> list[dict[str, str]]:
+    """Of each message its author, whom the sets name by a number of their own."""
+    authors = [str(message.get("user_id") or "unknown") for message in path]
+    return [{"author": f"OpenAssistant contributor {author}", "license": LICENSE} for author in authors]
