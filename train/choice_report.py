@@ -52,7 +52,7 @@ def agreement(candidates: Sequence[Scored]) -> str:
     by_loss = (
         "The dev loss is lowest at the chosen checkpoint too."
         if lowest.step == chosen.step
-        else f"The dev loss is lowest at step {lowest.step}, the dev score highest at step {chosen.step}."
+        else f"The dev loss is lowest at step {lowest.step}, and step {chosen.step} is chosen by the dev score."
     )
     losses, scores = [scored.dev_loss for scored in candidates], [score.mean for score in compared_by(candidates)]
     if len(candidates) < FEWEST_FOR_RANKS or len(set(losses)) == 1 or len(set(scores)) == 1:
