@@ -8,16 +8,17 @@ from assistant.settings import bundled
 from evaluation.constraints import failed_loosely
 
 
-def load(**_: object) -> dict[str, list[dict[str, str]]]:
+def load(**_: object) -> dict[str, Any]:
     """The prompts, as the harness reads a data set."""
+    from datasets import Dataset  # comes with the harness
+
     prompts = read_dialogues([bundled("dialogues") / "constraints_test.jsonl"], held_out=True)
-    return {
-        "test": [
-            {"prompt": one.messages[-1].content, "checks": one.checks.model_dump_json(exclude_none=True)}
-            for one in prompts
-            if one.checks
-        ]
-    }
+    asked = [
+        {"prompt": one.messages[-1].content, "checks": one.checks.model_dump_json(exclude_none=True)}
+        for one in prompts
+        if one.checks
+    ]
+    return {"test": Dataset.from_list(asked)}
 
 
 def score(doc: dict[str, Any], results: list[str]) -> dict[str, float]:
