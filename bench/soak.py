@@ -92,7 +92,7 @@ class Soak:
             client.post(path, json=body).raise_for_status().json()["choices"][0]["message"]["content"]
 
     def long_prompt(self) -> None:
-        answer = ask(self.server, self.long(16), Sampling(max_tokens=16))
+        answer = ask(self.server, self.long(12), Sampling(max_tokens=16))
         if answer.status != 200 or not answer.finish_reason:
             raise ValueError(f"an answer to a long prompt: {answer}")
 

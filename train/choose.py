@@ -34,7 +34,7 @@ from train.generate import Generated, Model, answer_batch, evaluating
 CHOICES = "choices.jsonl"
 LUCK = 0.008
 """How far a score may be below the highest and not be told from it: the standard deviation between seeds of one recipe
-(`evaluation.guard.SEED_DEVIATION`)."""
+(docs/training.md)."""
 ENOUGH_GRADED = 0.9
 """A checkpoint of whose answers the judge graded fewer is compared by what a program can tell."""
 
