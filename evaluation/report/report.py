@@ -20,7 +20,7 @@ NEVER = (
     "What it knows: no set of questions with one true answer is asked, and the checks look for words, not for truth.",
     "Any language but English.",
     "Harm beyond what a rule sees: read the answers to the safety prompts.",
-    "More than one answer to a prompt: intervals are over prompts, not over draws or training seeds.",
+    "More than one answer to a prompt: the intervals of the sets are over prompts, not over draws or training seeds.",
 )
 """What no command of this project measures."""
 
