@@ -172,14 +172,14 @@ def report(lines: list[dict[str, float]], picture: Path) -> None:
     """First, last and what is added in an hour, once everything has been in use."""
     settled = [line for line in lines if line["seconds"] >= SETTLED] or lines
     names = ("memory, MB", "engine's memory, MB", "threads", "open files")
-    figure, axes = plt.subplots(len(names), 1, sharex=True, figsize=(8, 9))
+    figure, axes = plt.subplots(len(names), 1, sharex=True, figsize=(7, 7), layout="constrained")
     print(
         f"\n| | at the start | after {settled[0]['seconds']:.0f} s | at the end | most | in an hour more |\n|---|---|---|---|---|---|"
     )
     for name, axis in zip(names, axes, strict=True):
         axis.plot([line["seconds"] / 60 for line in lines], [line[name] for line in lines])
         axis.set_ylabel(name)
-        axis.set_ylim(0)
+        axis.set_ylim(0, 1.15 * max(line[name] for line in lines))
         hours, values = [line["seconds"] / 3600 for line in settled], [line[name] for line in settled]
         slope = np.polyfit(hours, values, 1)[0] if len(settled) > 1 else 0.0
         ends = f"{lines[0][name]:.0f} | {values[0]:.0f} | {values[-1]:.0f} | {max(values):.0f}"
