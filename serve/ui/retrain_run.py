@@ -15,6 +15,9 @@ from train.retrain.curves import curves_of
 from train.retrain.plan import make_plan
 from train.retrain.state import Standing, ask_to_stop, standing
 
+ROOM = 0.02
+"""Above and below the scores in their picture; about what another seed changes."""
+
 
 def _may_begin(found: Standing) -> bool:
     return not found.running and not found.can_go_on
@@ -57,7 +60,10 @@ def build_run(access: Access, timer: gradio.Timer) -> Part:
             scores: gradio.ScatterPlot(visible=bool(points.scores)),
         }
         if points.scores:
-            shown[scores] = gradio.ScatterPlot(pandas.DataFrame(points.scores, columns=["step", "score"]), visible=True)
+            known = [score for _, score in points.scores]
+            limits = [min(known) - ROOM, max(known) + ROOM]  # else the highest and the lowest are cut in half
+            table = pandas.DataFrame(points.scores, columns=["step", "score"])
+            shown[scores] = gradio.ScatterPlot(table, y_lim=limits, visible=True)
         return shown
 
     def look_closely() -> Updates:
