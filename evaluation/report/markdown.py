@@ -1,13 +1,19 @@
 """A report as Markdown, with its pictures as files beside it. What a model said stands in code blocks, so that none of it is markup."""
 
 import re
+from html import escape
 
 from evaluation.report.blocks import Block, Grid, Items, Picture, Report, Said, Words
 from evaluation.tables import markdown_table
 
 
+def _plain(text: str) -> str:
+    """On one line, with nothing in it that a reader would take for a tag."""
+    return escape(" ".join(text.split()), quote=False)
+
+
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    return _plain(text).replace("|", "\\|")
 
 
 def _fenced(text: str) -> list[str]:
@@ -19,9 +25,9 @@ def _fenced(text: str) -> list[str]:
 def _block(block: Block) -> list[str]:
     match block:
         case Words():
-            return [block.text]
+            return [_plain(block.text)]
         case Items():
-            return [f"- {text}" for text in block.texts]
+            return [f"- {_plain(text)}" for text in block.texts]
         case Grid():
             return markdown_table(
                 [_cell(cell) for cell in block.head], [[_cell(cell) for cell in row] for row in block.rows]
@@ -29,9 +35,9 @@ def _block(block: Block) -> list[str]:
         case Picture():
             return [f"![{block.alt}]({block.name})"]
         case Said():
-            lines = [f"### {block.title}"]
+            lines = [f"### {_plain(block.title)}"]
             for who, text in block.turns:
-                lines += ["", f"**{who}**", "", *_fenced(text)]
+                lines += ["", f"**{_plain(who)}**", "", *_fenced(text)]
             return lines
 
 
@@ -43,5 +49,5 @@ def markdown(report: Report) -> str:
         for block in section.blocks:
             lines += ["", *_block(block)]
         for what in section.missing:
-            lines += ["", f"Not measured: {what}"]
+            lines += ["", f"Not measured: {_plain(what)}"]
     return "\n".join(lines) + "\n"
