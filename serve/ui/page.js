@@ -126,8 +126,11 @@ window.thousand = (() => {
     };
     $("details", element).open = innerWidth > 800;
     addEventListener("storage", (event) => {
+      if (event.newValue === null && event.key?.startsWith(PREFIX)) {
+        gone.add(event.key.slice(PREFIX.length));
+        localStorage.removeItem(event.key); // an answer in the making may have been saved here since
+      }
       draw();
-      if (event.newValue === null && event.key?.startsWith(PREFIX)) gone.add(event.key.slice(PREFIX.length));
       if (event.key !== PREFIX + held?.id || busy()) return;
       clearTimeout(waiting);
       waiting = setTimeout(() => { // another tab writes as often as an answer grows
