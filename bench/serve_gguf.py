@@ -20,6 +20,7 @@ def main() -> None:
     options.add_argument("gguf", type=Path)
     options.add_argument("--port", type=int, default=8001)
     options.add_argument("--slots", type=int, default=8, help="Answers at a time.")
+    options.add_argument("--context", type=int, help="Tokens of a conversation; by default all places share the model's.")
     options.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     given = options.parse_args()
     if not given.gguf.is_file():
@@ -28,6 +29,8 @@ def main() -> None:
     parameters.model.path = str(given.gguf)
     parameters.hostnames, parameters.port = ["127.0.0.1"], given.port
     parameters.n_parallel, parameters.cpuparams.n_threads = given.slots, given.threads
+    if given.context is not None:
+        parameters.n_ctx = given.context * given.slots
     server = xllamacpp.Server(parameters)
     print(f"{server.listening_address}/v1", flush=True)
     sys.stdin.read()
