@@ -20,7 +20,9 @@ def main() -> None:
     options.add_argument("gguf", type=Path)
     options.add_argument("--port", type=int, default=8001)
     options.add_argument("--slots", type=int, default=8, help="Answers at a time.")
-    options.add_argument("--context", type=int, help="Tokens of a conversation; by default all places share the model's.")
+    options.add_argument(
+        "--context", type=int, help="Tokens of a conversation; by default all places share the model's."
+    )
     options.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     given = options.parse_args()
     if not given.gguf.is_file():
