@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer
+from tokenizers.models import BPE, Model
 
 from assistant.errors import ThousandError
 
@@ -21,11 +22,11 @@ _HTML = frozenset(_TAGS.split())
 """HTML tags are content even where a tokenizer has whole tokens for them."""
 
 
-def _is_control(token: dict[str, Any]) -> bool:
-    text: str = token["content"]
+def _is_control(token: AddedToken) -> bool:
+    text: str = token.content
     if not text.strip():
         return False
-    return bool(token["special"]) or text.strip("</>") not in _HTML
+    return bool(token.special) or text.strip("</>") not in _HTML
 
 
 def _without_prefix(part: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -43,24 +44,50 @@ def _without_prefix(part: dict[str, Any] | None) -> dict[str, Any] | None:
     return part
 
 
+def _parts_for_content(tokenizer: Tokenizer) -> Tokenizer:
+    """A tokenizer without words whose normalizer and pre-tokenizer are those for content."""
+    shell = Tokenizer(BPE())
+    if tokenizer.normalizer is not None:
+        shell.normalizer = tokenizer.normalizer
+    if tokenizer.pre_tokenizer is not None:
+        shell.pre_tokenizer = tokenizer.pre_tokenizer
+    state = json.loads(shell.to_str())
+    state["normalizer"] = _without_prefix(state["normalizer"])
+    state["pre_tokenizer"] = _without_prefix(state["pre_tokenizer"])
+    return Tokenizer.from_str(json.dumps(state))
+
+
+def _with_words(tokenizer: Tokenizer, words: dict[str, int]) -> Model:
+    """The tokenizer's model with `words` in its vocabulary."""
+    state = json.loads(tokenizer.to_str())
+    if isinstance(state["model"]["vocab"], dict):
+        state["model"]["vocab"].update(words)
+    model: Model = Tokenizer.from_str(json.dumps(state)).model
+    return model
+
+
 def _without_control_tokens(tokenizer: Tokenizer) -> tuple[Tokenizer, dict[str, int]]:
     """The tokenizer for content, and the control tokens (spelling to id) it no longer knows.
 
-    Taking the added tokens out is surer than asking an encoder not to parse them: Gemma's `[multimodal]` is no
+    Leaving the added tokens out is surer than asking an encoder not to parse them: Gemma's `[multimodal]` is no
     "special" token and would still match.
     """
-    state = json.loads(tokenizer.to_str())
-    control = {token["content"]: token["id"] for token in state["added_tokens"] if _is_control(token)}
-    kept = [token for token in state["added_tokens"] if token["content"] not in control]
-    # Added tokens that are not in the model's vocabulary are numbered anew on loading, so those kept are put into it.
-    if isinstance(state["model"]["vocab"], dict):
-        state["model"]["vocab"].update({token["content"]: token["id"] for token in kept})
-    state["added_tokens"] = kept
-    state["post_processor"] = state["truncation"] = state["padding"] = None
-    state["normalizer"] = _without_prefix(state["normalizer"])
-    state["pre_tokenizer"] = _without_prefix(state["pre_tokenizer"])
-    content = Tokenizer.from_str(json.dumps(state))
-    moved = [token["content"] for token in kept if content.token_to_id(token["content"]) != token["id"]]
+    added = tokenizer.get_added_tokens_decoder()
+    control = {token.content: id_ for id_, token in added.items() if _is_control(token)}
+    kept = {id_: token for id_, token in added.items() if token.content not in control}
+    model = tokenizer.model  # shared, not copied: reading a quarter of a million words takes longer than all the rest
+    outside = {token.content: id_ for id_, token in kept.items() if model.token_to_id(token.content) != id_}
+    if outside:  # such tokens would be numbered anew
+        model = _with_words(tokenizer, outside)
+    content, parts = Tokenizer(model), _parts_for_content(tokenizer)
+    if parts.normalizer is not None:
+        content.normalizer = parts.normalizer
+    if parts.pre_tokenizer is not None:
+        content.pre_tokenizer = parts.pre_tokenizer
+    if tokenizer.decoder is not None:
+        content.decoder = tokenizer.decoder
+    content.add_tokens([token for _, token in sorted(kept.items())])
+    moved = [token.content for id_, token in kept.items() if content.token_to_id(token.content) != id_]
     if moved:
         raise ThousandError(
             f"This tokenizer's token {moved[0]!r} cannot be kept apart from control tokens; it cannot be used."
