@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Command
+from tests.few import TRAINED_SHORT, few
 from tests.server import free_port, serving
 
 ROOT = Path(__file__).parent.parent
@@ -24,30 +25,22 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
-def _first_two(folder: Path, name: str) -> Path:
-    """A file with the first two lines of one that comes along."""
-    file = folder / f"two-{name}.jsonl"
-    lines = (ROOT / "data/dialogues" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines(True)
-    file.write_text("".join(lines[:2]), encoding="utf-8")
-    return file
-
-
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "sh")], ids=lambda page: page.stem)
 def test_the_shell_commands_of_a_page_run(thousand: Command, page: Path, real_home: Path, tmp_path: Path) -> None:
     assert thousand("releases", "list").code == 0  # installs what comes along
     (tmp_path / "data").symlink_to(ROOT / "data")
     names = ("dev", "multiturn_test", "safety_test", "constraints_test")
-    dev, talks, safety, constraints = (_first_two(tmp_path, name) for name in names)
+    dev, talks, safety, constraints = (few(tmp_path, name) for name in names)
     short = tmp_path / "bin" / "thousand"
     short.parent.mkdir()
     short.write_text(
         "#!/bin/bash\n"
         "extra=()\n"
-        f"short=(--set epochs=0.02 --set max_tokens=128 --set dev_tokens=8 --dev {dev})\n"
+        f"short=({' '.join(TRAINED_SHORT)} --dev {dev})\n"
         '[ "$1" = train ] && [ "$2" != sweep ] && [[ "$*" != *--help* ]] && [[ "$*" != *--resume* ]] && extra=("${short[@]}")\n'
         'if [ "$1 $2" = "train sweep" ]; then\n'
-        f"  sed -i -e '1i dev = \"{dev}\"' -e 's/^rungs = .*/rungs = [0.01]/' \\\n"
-        "    -e '/^\\[numbers\\]/a epochs = 0.02\\nmax_tokens = 128\\ndev_tokens = 8' \"$3\"\n"
+        f"  sed -i -e '1i dev = \"{dev}\"' -e 's/^rungs = .*/rungs = [0.002]/' \\\n"
+        "    -e '/^\\[numbers\\]/a epochs = 0.004\\ndialogues_per_step = 2\\nmax_tokens = 128\\ndev_tokens = 8' \"$3\"\n"
         "fi\n"
         '[ "$1" = evaluate ] && [ "$2" != report ] && extra=(--max-tokens 8)\n'
         f'[[ "$1 $2" =~ ^evaluate\\ (prefer|grade)$ ]] && [[ "$*" != *safety* ]] && extra+=(--prompts {dev})\n'
@@ -69,9 +62,9 @@ def test_the_shell_commands_of_a_page_run(thousand: Command, page: Path, real_ho
     script = "\n".join(blocks(page, "sh")).replace("8000", str(free_port()))
     home = tmp_path / "home"
     home.mkdir()
-    (home / "base").symlink_to(real_home / "base")
-    (real_home / "cache").mkdir(exist_ok=True)
-    (home / "cache").symlink_to(real_home / "cache")  # what was embedded once
+    for made_once in ("base", "cache", "merged"):
+        (real_home / made_once).mkdir(exist_ok=True)
+        (home / made_once).symlink_to(real_home / made_once)
     shutil.copytree(real_home / "releases", home / "releases")
     environment = {
         **os.environ,

@@ -14,8 +14,9 @@ from playwright.sync_api import Page, expect
 from assistant import release
 from assistant.dialogue import read_dialogues
 from assistant.lineage import read_lineage
-from assistant.settings import bundled, settings
+from assistant.settings import settings
 from tests.browser import ask, browsing
+from tests.few import TRAINED_SHORT, few
 from tests.server import serving, wait_until
 
 WITHIN = 300_000
@@ -32,12 +33,9 @@ def cut_short(home: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (home / made).mkdir(exist_ok=True)
         (place / made).symlink_to(home / made)
     shutil.copytree(home / "releases" / BUNDLED, place / "releases" / BUNDLED)
-    options = ["--set epochs=0.02", "--set max_tokens=128", "--set dev_tokens=8"]
+    options = [*TRAINED_SHORT]
     for option, name in {"--dev": "dev", "--conversations": "multiturn_test", "--safety": "safety_test"}.items():
-        few = place / f"{name}.jsonl"
-        lines = (bundled("dialogues") / few.name).read_text(encoding="utf-8").splitlines(keepends=True)
-        few.write_text("".join(lines[:2]), encoding="utf-8")
-        options.append(f"{option} {few}")
+        options.append(f"{option} {few(place, name)}")
     monkeypatch.setenv("THOUSAND_RETRAIN_OPTIONS", " ".join(options))
     monkeypatch.setenv("THOUSAND_HOME", str(place))
     settings.cache_clear()
