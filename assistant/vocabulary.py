@@ -11,6 +11,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,16 +47,26 @@ def fingerprint(state: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps([tokens, merge_pairs(state)]).encode()).hexdigest()
 
 
-def _choice(state: Mapping[str, Any]) -> Rows | None:
+@lru_cache(maxsize=4)
+def _known_by(file: Path, size: int, changed: int) -> str | None:
+    """The fingerprint of the tokenizer in a file of that size and time, None for one of a kind that no choice is made for.
+
+    A command asks for it several times, and reading a quarter of a million words takes a second.
+    """
+    state = json.loads(file.read_text(encoding="utf-8"))
     if state["model"]["type"] != "BPE" or not state["model"].get("byte_fallback"):
         return None
-    file = bundled("vocabulary") / f"{fingerprint(state)[:16]}.npy"
-    return np.flatnonzero(np.unpackbits(np.load(file, allow_pickle=False))) if file.exists() else None
+    return fingerprint(state)
 
 
 def kept_rows(tokenizer_file: Path) -> Rows | None:
     """The rows chosen for the tokenizer in a tokenizer.json, None where no choice comes along for it."""
-    return _choice(json.loads(tokenizer_file.read_text(encoding="utf-8")))
+    stat = tokenizer_file.stat()
+    known_by = _known_by(tokenizer_file, stat.st_size, stat.st_mtime_ns)
+    if known_by is None:
+        return None
+    file = bundled("vocabulary") / f"{known_by[:16]}.npy"
+    return np.flatnonzero(np.unpackbits(np.load(file, allow_pickle=False))) if file.exists() else None
 
 
 def always_kept(folder: Path) -> list[int]:
@@ -102,7 +113,8 @@ def _renumbered(processor: Any, new_id: Mapping[int, int]) -> Any:
     }
 
 
-def _save_tokenizer(source: Path, state: dict[str, Any], rows: Rows, folder: Path) -> None:
+def _save_tokenizer(source: Path, rows: Rows, folder: Path) -> None:
+    state = json.loads((source / "tokenizer.json").read_text(encoding="utf-8"))
     folder.mkdir(exist_ok=True)
     write_text(folder / "tokenizer.json", json.dumps(_compact_tokenizer(state, rows), ensure_ascii=False))
     shutil.copyfile(source / "tokenizer_config.json", folder / "tokenizer_config.json")
@@ -139,17 +151,17 @@ def _save_weights(source: Path, rows: Rows, folder: Path) -> None:
     model.save_pretrained(folder)
 
 
-def _write(base: Base, state: dict[str, Any], rows: Rows, folder: Path) -> None:
+def _write(base: Base, rows: Rows, folder: Path) -> None:
     from assistant import compact_gguf
 
     source = base.folder if base.gguf is None else base.gguf.parent
     beside = folder / "transformers" if base.gguf is None else folder
     if base.gguf is None:
         _save_weights(base.folder, rows, folder / "transformers")
-        _save_tokenizer(base.folder, state, rows, folder / "transformers")
+        _save_tokenizer(base.folder, rows, folder / "transformers")
     else:
         compact_gguf.keep_rows(base.gguf, folder / base.gguf.name, rows)
-        _save_tokenizer(base.folder, state, rows, folder / "tokenizer")
+        _save_tokenizer(base.folder, rows, folder / "tokenizer")
     for notice in [*source.glob("LICENSE*"), *source.glob("NOTICE*")]:
         shutil.copyfile(notice, beside / notice.name)
 
@@ -161,8 +173,7 @@ def compact(base: Base, say: Say = quiet) -> Base:
     `weights_folder`, `merge` and the engines take it as any other base. Raises ThousandError when no choice of rows
     comes along for its tokenizer, or when the disk is full.
     """
-    state = json.loads((base.folder / "tokenizer.json").read_text(encoding="utf-8"))
-    rows = _choice(state)
+    rows = kept_rows(base.folder / "tokenizer.json")
     if rows is None:
         raise ThousandError(
             f"There is no compact vocabulary for the tokenizer of {base.name}; use the full one, with: --set vocabulary=full"
@@ -175,7 +186,7 @@ def compact(base: Base, say: Say = quiet) -> Base:
             if not folder.exists():
                 say(f"Leaving out the rows of {Path(base.name).name} that English does not use (once, a few seconds)")
                 with atomic_folder(folder) as temporary:
-                    _write(base, state, rows, temporary)
+                    _write(base, rows, temporary)
     except OSError as error:
         raise disk_error(error, settings().home) from error
     if base.gguf is None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from assistant.settings import bundled
 
-TRAINED_SHORT = ["--set epochs=0.004", "--set dialogues_per_step=2", "--set max_tokens=128", "--set dev_tokens=8"]
+TRAINED_SHORT = ["--set epochs=0.004", "--set dialogues_per_step=2", "--set dev_tokens=8"]
 """Two steps of two dialogues of the data that comes along."""
 
 

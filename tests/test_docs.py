@@ -40,7 +40,7 @@ def test_the_shell_commands_of_a_page_run(thousand: Command, page: Path, real_ho
         '[ "$1" = train ] && [ "$2" != sweep ] && [[ "$*" != *--help* ]] && [[ "$*" != *--resume* ]] && extra=("${short[@]}")\n'
         'if [ "$1 $2" = "train sweep" ]; then\n'
         f"  sed -i -e '1i dev = \"{dev}\"' -e 's/^rungs = .*/rungs = [0.002]/' \\\n"
-        "    -e '/^\\[numbers\\]/a epochs = 0.004\\ndialogues_per_step = 2\\nmax_tokens = 128\\ndev_tokens = 8' \"$3\"\n"
+        "    -e '/^\\[numbers\\]/a epochs = 0.004\\ndialogues_per_step = 2\\ndev_tokens = 8' \"$3\"\n"
         "fi\n"
         '[ "$1" = evaluate ] && [ "$2" != report ] && extra=(--max-tokens 8)\n'
         f'[[ "$1 $2" =~ ^evaluate\\ (prefer|grade)$ ]] && [[ "$*" != *safety* ]] && extra+=(--prompts {dev})\n'
