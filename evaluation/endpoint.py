@@ -17,7 +17,7 @@ import httpx2
 from openai import APIConnectionError, APIError, APIStatusError, AsyncOpenAI, AuthenticationError, OpenAI
 from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
 
-from assistant.dialogue import Message
+from assistant.dialogue import Message, is_text
 from assistant.errors import ThousandError
 from assistant.sampling import Sampling
 from assistant.settings import settings
@@ -174,7 +174,7 @@ def _text(completion: ChatCompletion) -> str:
         content = completion.choices[0].message.content
     except (AttributeError, LookupError, TypeError):
         raise EngineError("what the server answered is no chat completion") from None
-    if not isinstance(content, str | None):
+    if not isinstance(content, str | None) or not is_text(content or ""):
         raise EngineError("what the server answered is no chat completion")
     return content or ""
 

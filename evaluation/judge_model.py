@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 from pydantic import BaseModel, ConfigDict, SecretStr
 
+from assistant.dialogue import is_text
 from assistant.errors import ThousandError
 from assistant.settings import settings
 
@@ -105,7 +106,7 @@ def _content(response: httpx.Response) -> str | None:
         content = response.json()["choices"][0]["message"]["content"]
     except (ValueError, LookupError, TypeError):
         return None
-    return content if isinstance(content, str) else None
+    return content if isinstance(content, str) and is_text(content) else None
 
 
 class Line:

@@ -110,13 +110,16 @@ def test_a_server_that_does_not_chat_is_an_error_before_anything_is_asked(
 
 def test_a_server_that_fails_at_a_prompt_gives_no_score_for_it(dev: Callable[..., Any]) -> None:
     def says(asked: str) -> Answer:
-        return Answer(400, '{"error": {"message": "too long"}}') if "drink" in asked else completion("cat")
+        if "drink" in asked:
+            return Answer(400, '{"error": {"message": "too long"}}')
+        return completion("half \ud83d") if "pet" in asked else completion("Hello")
 
     with chatting(says) as server:
         result = dev(server.url)
         assert result.code == 0
-        assert "has no answer to 1 prompt, not scored: tea: HTTP 400" in result.out
+        assert "has no answer to 2 prompts, not scored: tea: HTTP 400" in result.out
         assert "too long" in result.out
+        assert "cat: what the server answered is no chat completion" in result.out
 
 
 def test_silence_is_named_and_fails(dev: Callable[..., Any]) -> None:

@@ -193,6 +193,8 @@ def test_a_judge_that_fails_or_talks_nonsense_is_counted_named_and_never_a_vote(
             tries.append(question)
             if len(tries) < 3:
                 return 503, "later"
+        if "(6)" in question:
+            return completion("Half a pair: \ud83d\nVote: A")
         return completion(well(question))
 
     command = ["evaluate", "prefer", "second", "first", "--prompts", prompts]
@@ -202,22 +204,23 @@ def test_a_judge_that_fails_or_talks_nonsense_is_counted_named_and_never_a_vote(
         finally:
             over.set()
         assert result.code == 0, result.err
-        assert "gave no vote on 4 prompts, not counted: " in result.out
+        assert "gave no vote on 5 prompts, not counted: " in result.out
         for told in (
             "p1: no vote on the scale (A, neither, B): 'I like",
             "'Vote: C'",
             "p3: HTTP 500",
             "p4: ReadTimeout",
+            "p6: the response is no chat completion",
         ):
             assert told in result.out
         (tally,) = only(home).tallies
-        assert tally.prompts == 4
-        assert set(tally.no_vote) == {"p1", "p2", "p3", "p4"}
+        assert tally.prompts == 3
+        assert set(tally.no_vote) == {"p1", "p2", "p3", "p4", "p6"}
         before = len(seen.requests)
         thousand(*command, *judged_by(seen.url))
-        assert len(seen.requests) - before == 2 * judge_model.ATTEMPTS + 2, "only failures are asked again"
+        assert len(seen.requests) - before == 2 * judge_model.ATTEMPTS + 4, "only failures are asked again"
     (tally,) = only(home).tallies
-    assert set(tally.no_vote) == {"p1", "p2", "p3"}
+    assert set(tally.no_vote) == {"p1", "p2", "p3", "p6"}
     raw = [json.loads(line) for file in home.rglob("replies.jsonl") for line in file.read_text().splitlines()]
     assert "Vote: C" in [line["reply"] for line in raw]
 
