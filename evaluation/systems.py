@@ -8,6 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
+from pydantic import BaseModel, ConfigDict
+
 from assistant import release
 from assistant.base_model import Say
 from assistant.dialogue import Message
@@ -32,6 +34,19 @@ class Answerer(Protocol):
     async def close(self) -> None: ...
 
 
+class Asked(BaseModel):
+    """A system that was asked, as records name it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    identity: str
+    """A hash of all that decides its answers beside the prompts and the settings."""
+    adapter_sha256: str | None = None
+    """None for what is no release."""
+    sampling: Sampling
+
+
 @dataclass(frozen=True)
 class System:
     """Something that answers."""
@@ -43,6 +58,11 @@ class System:
     """A hash of all that decides its answers, beside what it is asked and the settings."""
     adapter_sha256: str | None = None
     """Of a release."""
+
+    @property
+    def asked(self) -> Asked:
+        """What records say of it."""
+        return Asked(name=self.name, identity=self.identity, adapter_sha256=self.adapter_sha256, sampling=self.sampling)
 
 
 def need_not_be_here(name: str) -> bool:

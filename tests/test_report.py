@@ -83,6 +83,12 @@ def test_votes_stand_in_it_and_where_nobody_voted_it_says_not_judged(
     text = written(registry)[1]
     assert "A model's votes (" in text
     assert "preference, by a person or a model: not judged" not in text
+    file = registry / "first" / release.RECORD
+    file.write_text(json.dumps({**json.loads(file.read_text()), "adapter_sha256": "another"}))
+    thousand("evaluate", "report")
+    text = written(registry)[1]
+    assert "A model's votes (" not in text, "they are on another release that had the name"
+    assert "preference, by a person or a model: not judged" in text
     assert "grades, by a person or a model: not judged" in text
 
 

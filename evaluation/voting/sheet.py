@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict
 
 from assistant.errors import ThousandError
 from assistant.held_out import ScriptedConversation
-from assistant.sampling import Sampling
 from evaluation.sets import Reply, SetName, name_of
+from evaluation.systems import Asked
 from evaluation.voting.scale import ScaleName
 
 
@@ -46,15 +46,6 @@ class Item(Model):
     def place(self) -> str:
         """Sorts prompts as if by lot, but always alike: a part of a set is the same one for every system and voter."""
         return digest(self.system, self.user)
-
-
-class Asked(Model):
-    """A system that answered."""
-
-    name: str
-    identity: str
-    """A hash of all that decides its answers beside the prompts and the settings."""
-    sampling: Sampling
 
 
 class Sheet(Model):
