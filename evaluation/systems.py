@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from assistant import release
 from assistant.base_model import Say
 from assistant.dialogue import Message
+from assistant.errors import ThousandError
 from assistant.gguf_merge import Progress
 from assistant.release import Release
 from assistant.sampling import Sampling
@@ -63,6 +65,16 @@ class System:
     def asked(self) -> Asked:
         """What records say of it."""
         return Asked(name=self.name, identity=self.identity, adapter_sha256=self.adapter_sha256, sampling=self.sampling)
+
+
+def check_names(systems: Iterable[System]) -> None:
+    """Raises ThousandError for systems that a table would call the same."""
+    names = Counter(system.name for system in systems)
+    twice = [name for name, count in names.items() if count > 1]
+    if twice:
+        raise ThousandError(
+            f"Two of the systems would both be called {' and '.join(twice)}; ask them one after the other."
+        )
 
 
 def need_not_be_here(name: str) -> bool:

@@ -15,7 +15,7 @@ from evaluation.asking import ask
 from evaluation.endpoint import is_endpoint
 from evaluation.sets import PromptSet, Replies, SetName, read_set, scripted
 from evaluation.side_by_side import Bar
-from evaluation.systems import Asked, System, need_not_be_here, open_system
+from evaluation.systems import Asked, System, check_names, need_not_be_here, open_system
 from evaluation.tables import changed_remark
 from evaluation.voting.poll import Poll
 from evaluation.voting.scale import ScaleName
@@ -52,6 +52,7 @@ def poll_of(
         return open_system(name, known[0], engine=engine, say=say, settings=settings, progress=progress)
 
     elsewhere = {name: opened(name) for name in names if is_endpoint(name)}
+    check_names(elsewhere.values())
     answered: list[tuple[Asked, Replies]] = []
     for name in names:
         system = elsewhere.get(name) or opened(name)
