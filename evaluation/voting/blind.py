@@ -11,8 +11,8 @@ SIZE = 20
 
 
 def blind_ballot(comparison: Comparison, voter: str = SOMEBODY) -> Ballot:
-    """The pairs of a comparison. What is voted on them counts in `thousand evaluate prefer` of the same two as well, and the other
-    way round. Raises ThousandError when there is nothing to vote on."""
+    """The pairs of a comparison. What is voted on them counts in `thousand evaluate prefer` of the same two as well, and what is
+    voted there counts here. Raises ThousandError when there is nothing to vote on."""
     dev = comparison.set("dev")
     answered = [(comparison.candidate.asked, dev.candidate), (comparison.current.asked, dev.current)]
     return Ballot(

@@ -76,6 +76,12 @@ class Sheet(Model):
         words = "-".join([self.scale, self.set, *self.names]).lower()
         return f"{re.sub('[^a-z0-9]+', '-', words)[:80].strip('-')}-{digest(words, self.file)[:8]}"
 
+    @property
+    def turned(self) -> "Sheet":
+        """The same with the systems in the other order."""
+        items = tuple(item.model_copy(update={"answers": item.answers[::-1]}) for item in self.items)
+        return self.model_copy(update={"systems": self.systems[::-1], "items": items})
+
     def joined(self, before: "Sheet") -> "Sheet":
         """With what an earlier sheet had of the same set and systems beside it."""
         if (before.sha256, before.systems) != (self.sha256, self.systems):
