@@ -96,8 +96,15 @@ def remarks(record: Ablation) -> list[str]:
         for one in arm.trained
         if one.reused
     ]
+    lines += [f"left out {duplicate}" for duplicate in record.left_out]
     for arm in record.arms:
         for one in arm.trained:
+            if one.unanswered:
+                told = "; ".join(f"{prompt}: {problem}" for prompt, problem in one.unanswered.items())
+                lines.append(
+                    f"{arm.name}, seed {one.seed}: no answer to {counted(len(one.unanswered), 'prompt')}, not scored; the same command asks "
+                    f"again: {told}"
+                )
             if one.first_failures:
                 where = ", ".join(f"turn {turn} in {count}" for turn, count in one.first_failures.items())
                 lines.append(f"{arm.name}, seed {one.seed}: conversations fail first at {where}")

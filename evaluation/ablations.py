@@ -51,6 +51,8 @@ class TrainedArm(_Model):
     """Of answering."""
     first_failures: dict[int, int] = {}
     """Of conversations: a turn's number to how many fail there first."""
+    unanswered: dict[str, str] = {}
+    """Prompts that have no answer, `set/prompt`, and why; they have no values."""
     values: dict[str, dict[str, list[float | None]]]
     """Set and measure to the value of each prompt."""
 
@@ -102,6 +104,8 @@ class Ablation(_Model):
     """The arm that the others are compared with."""
     planned: int
     """Trainings in all; fewer are here when it was stopped."""
+    left_out: tuple[str, ...] = ()
+    """Prompts that stand twice in a set and were asked once, each with its place and the place of the first."""
     arms: tuple[ArmResult, ...]
 
     @property

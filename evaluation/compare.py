@@ -18,13 +18,12 @@ from assistant.base_model import Say
 from assistant.errors import ThousandError
 from assistant.files import write_text
 from assistant.held_out import ScriptedConversation
-from assistant.sampling import Sampling
 from evaluation import conversations, dev, safety
 from evaluation.asking import Answered, ask
 from evaluation.conversations import first_failures
 from evaluation.intervals import Interval, paired, pairs
 from evaluation.sets import MAX_TOKENS, Columns, PromptSet, Replies, Reply, SetName
-from evaluation.systems import need_not_be_here, open_system
+from evaluation.systems import Asked, need_not_be_here, open_system
 from serve.start import EngineName
 
 SideName = Literal["candidate", "current"]
@@ -37,17 +36,16 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Side(_Model):
+class Side(Asked):
     """One of the two systems."""
 
-    name: str
-    identity: str
-    """A hash of all that decides its answers beside the prompts and the settings."""
-    adapter_sha256: str | None
-    """None for what is no release."""
-    sampling: Sampling
     changed: tuple[str, ...]
     """Prompts that it had been asked before in other words, `set/prompt`; they were asked anew."""
+
+    @property
+    def asked(self) -> Asked:
+        """What it is, whatever was asked."""
+        return Asked(**self.model_dump(include=set(Asked.model_fields)))
 
 
 class Measure(_Model):
@@ -232,14 +230,7 @@ def compare(
             progress(done, total, system.name)
 
         answered = ask(system, sets, more)
-        side = Side(
-            name=system.name,
-            identity=system.identity,
-            adapter_sha256=system.adapter_sha256,
-            sampling=system.sampling,
-            changed=tuple(answered.changed),
-        )
-        return side, answered
+        return Side(**dict(system.asked), changed=tuple(answered.changed)), answered
 
     (candidate_side, of_candidate), (current_side, of_current) = one_side(candidate), one_side(other)
     compared = Comparison(

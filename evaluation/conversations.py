@@ -11,6 +11,7 @@ from assistant.held_out import ScriptedConversation
 from evaluation.dev import repeated_share
 from evaluation.intervals import Column
 from evaluation.sets import Columns, PromptSet, Replies, Reply, read_set
+from evaluation.tables import counted
 
 
 def _passed(script: ScriptedConversation, replies: Sequence[Reply]) -> list[bool | None]:
@@ -67,6 +68,13 @@ def first_failures(scripts: Sequence[ScriptedConversation], replies: Replies) ->
             number = passed.index(False) + 1
             found[number] = found.get(number, 0) + 1
     return dict(sorted(found.items()))
+
+
+def where_it_fails(system: str, scripts: Sequence[ScriptedConversation], replies: Replies) -> str:
+    """In which turns how many conversations with a system fail for the first time, in a sentence."""
+    failures = first_failures(scripts, replies)
+    where = ", ".join(f"turn {turn} in {counted(count, 'conversation')}" for turn, count in failures.items())
+    return f"{system} fails first at {where}" if where else f"{system} never fails"
 
 
 def prompt_set(path: Path | None) -> PromptSet:

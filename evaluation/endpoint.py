@@ -17,11 +17,11 @@ import httpx2
 from openai import APIConnectionError, APIError, APIStatusError, AsyncOpenAI, AuthenticationError, OpenAI
 from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
 
-from assistant.dialogue import Message
+from assistant.dialogue import Message, is_text
 from assistant.errors import ThousandError
 from assistant.sampling import Sampling
 from assistant.settings import settings
-from serve.chat import Turn, Usage
+from serve.chat import Refused, Turn, Usage
 from serve.engines.base import EngineError, FinishReason
 
 PATIENCE = 300.0
@@ -117,7 +117,8 @@ class Endpoint:
         await self._client.close()
 
     def turn(self, messages: Sequence[Message], sampling: Sampling) -> Turn:
-        """An answer, which comes whole. Its text raises EngineError when the server fails or takes too long."""
+        """An answer, which comes whole. Its text raises EngineError when the server fails or takes too long, and Refused when it
+        filters what was said: it would again, and is not down."""
         turn = Turn(Usage(0))
         turn.text = self._answer(turn, messages, sampling)
         return turn
@@ -136,6 +137,8 @@ class Endpoint:
             raise EngineError(_words(error)) from error
         text = _text(completion)
         reason = completion.choices[0].finish_reason
+        if reason == "content_filter":
+            raise Refused(f"the server broke off: {reason}")
         if reason not in _REASONS:
             raise EngineError(f"the server broke off: {reason}")
         turn.finish_reason = _REASONS[reason]
@@ -174,7 +177,7 @@ def _text(completion: ChatCompletion) -> str:
         content = completion.choices[0].message.content
     except (AttributeError, LookupError, TypeError):
         raise EngineError("what the server answered is no chat completion") from None
-    if not isinstance(content, str | None):
+    if not isinstance(content, str | None) or not is_text(content or ""):
         raise EngineError("what the server answered is no chat completion")
     return content or ""
 

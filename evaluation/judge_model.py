@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 from pydantic import BaseModel, ConfigDict, SecretStr
 
+from assistant.dialogue import is_text
 from assistant.errors import ThousandError
 from assistant.settings import settings
 
@@ -60,6 +62,10 @@ def judge_at(url: str, model: str | None, asked_by: str, model_by: str) -> Judge
     with. Raises ThousandError when it is named in part or is no address."""
     if not re.match(r"https?://[^/\s]", url):
         raise ThousandError(f"{asked_by} is {url!r}, no address; give one such as http://127.0.0.1:8000/v1")
+    if urlsplit(url).username is not None:
+        raise ThousandError(
+            f"{asked_by} holds a name or a password, and the address is written down beside each vote; set THOUSAND_JUDGE_KEY."
+        )
     if not model:
         raise ThousandError(f"{asked_by} is set without {model_by}: name the model that judges.")
     return Judge(url.rstrip("/"), model, settings().judge_key)
@@ -105,7 +111,7 @@ def _content(response: httpx.Response) -> str | None:
         content = response.json()["choices"][0]["message"]["content"]
     except (ValueError, LookupError, TypeError):
         return None
-    return content if isinstance(content, str) else None
+    return content if isinstance(content, str) and is_text(content) else None
 
 
 class Line:

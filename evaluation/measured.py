@@ -11,8 +11,8 @@ from assistant import __version__, release
 from assistant.errors import ThousandError
 from assistant.files import write_text
 from assistant.held_out import ScriptedConversation
-from assistant.sampling import Sampling
 from evaluation.sets import PromptSet, Reply, SetName
+from evaluation.systems import Asked
 
 if TYPE_CHECKING:
     from evaluation.side_by_side import Judged
@@ -22,13 +22,9 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class MeasuredSystem(_Model):
+class MeasuredSystem(Asked):
     """One system on the set."""
 
-    name: str
-    identity: str
-    """A hash of all that decides its answers beside the prompts and the settings."""
-    sampling: Sampling
     scores: dict[str, Any]
     replies: tuple[tuple[Reply, ...], ...]
     """For each prompt, what came of each turn."""
@@ -57,13 +53,7 @@ def keep(asked: PromptSet, own: "Judged", others: Sequence["Judged"]) -> None:
     prompts is kept."""
     place = release.path(own.system.name)
     systems = [
-        MeasuredSystem(
-            name=one.system.name,
-            identity=one.system.identity,
-            sampling=one.system.sampling,
-            scores=one.scores,
-            replies=tuple(map(tuple, one.replies)),
-        )
+        MeasuredSystem(**dict(one.system.asked), scores=one.scores, replies=tuple(map(tuple, one.replies)))
         for one in (own, *others)
     ]
     before = read(place, asked.name)

@@ -39,6 +39,7 @@ from evaluation.sets import Reply, name_of
 from evaluation.shift_record import MANNER, NEAR, SPANS, Answer, Compared, OfKind, Shares, Shift, Span, Token, TokenKind
 from evaluation.shift_words import kind_of
 from evaluation.systems import open_system
+from evaluation.tables import changed_remark
 from evaluation.urial import with_examples
 from serve.start import EngineName
 
@@ -236,11 +237,15 @@ def measure_shift(
         done += count
         progress(done, 2 * asked.turns, "answered")
 
-    (replies,) = ask(system, [asked], more).replies
+    answered = ask(system, [asked], more)
+    for line in changed_remark(system.name, answered.changed):
+        say(line)
+    (replies,) = answered.replies
     base, template = release.open_parts(place, record, say)
     folder = base_model.weights_folder(base, say)
     looking = _Looking(_Both(place, record, base, say), template, Template.load(folder, family=PLAIN))
-    answers, of_base, of_release, left_out, kept = [], [], [], [], []
+    answers, of_base, of_release, kept = [], [], [], []
+    left_out = list(asked.left_out)
     for script, (reply,) in zip(asked.scripts, replies, strict=True):
         if name_of(script) in references:
             in_base, in_release = looking.text(_said(script), references[name_of(script)])

@@ -124,7 +124,7 @@ class Shift(_Model):
     """By which the answers were drawn."""
     prompts_sha256: str
     left_out: tuple[str, ...]
-    """Prompts without an answer to look at, and why."""
+    """Prompts that stand twice, or without an answer to look at, and why."""
     places: int
     stopped: Interval
     repeated: Interval

@@ -9,11 +9,11 @@ from assistant import release
 from assistant.base_model import Say
 from assistant.gguf_merge import Progress
 from evaluation.asking import ask
-from evaluation.conversations import first_failures
+from evaluation.conversations import where_it_fails
 from evaluation.endpoint import is_endpoint
 from evaluation.sets import PromptSet, Replies
-from evaluation.systems import System, need_not_be_here, open_system
-from evaluation.tables import changed_remark, counted, markdown_answers, markdown_table, remarks, rows, summary
+from evaluation.systems import System, check_names, need_not_be_here, open_system
+from evaluation.tables import changed_remark, markdown_answers, markdown_table, remarks, rows, summary
 from serve.start import EngineName
 
 Bar = Callable[[str], AbstractContextManager[Callable[[int, int, str], None]]]
@@ -57,6 +57,7 @@ def judge_systems(
         return open_system(name, known[0], engine=engine, say=say, settings=settings, progress=progress)
 
     elsewhere = {name: opened(name) for name in names if is_endpoint(name)}
+    check_names(elsewhere.values())
     judged = []
     for name in names:
         system = elsewhere.get(name) or opened(name)
@@ -80,9 +81,7 @@ def to_know(asked: PromptSet, judged: Sequence[Judged]) -> list[str]:
     for one in judged:
         lines += changed_remark(one.system.name, one.changed)
         if asked.name == "conversations":
-            failures = first_failures(asked.scripts, one.replies)
-            where = ", ".join(f"turn {turn} in {counted(count, 'conversation')}" for turn, count in failures.items())
-            lines.append(f"{one.system.name} fails first at {where}" if where else f"{one.system.name} never fails")
+            lines.append(where_it_fails(one.system.name, asked.scripts, one.replies))
     return lines
 
 

@@ -2,15 +2,19 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
+from pydantic import BaseModel, ConfigDict
+
 from assistant import release
 from assistant.base_model import Say
 from assistant.dialogue import Message
+from assistant.errors import ThousandError
 from assistant.gguf_merge import Progress
 from assistant.release import Release
 from assistant.sampling import Sampling
@@ -32,6 +36,19 @@ class Answerer(Protocol):
     async def close(self) -> None: ...
 
 
+class Asked(BaseModel):
+    """A system that was asked, as records name it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    identity: str
+    """A hash of all that decides its answers beside the prompts and the settings."""
+    adapter_sha256: str | None = None
+    """None for what is no release."""
+    sampling: Sampling
+
+
 @dataclass(frozen=True)
 class System:
     """Something that answers."""
@@ -43,6 +60,21 @@ class System:
     """A hash of all that decides its answers, beside what it is asked and the settings."""
     adapter_sha256: str | None = None
     """Of a release."""
+
+    @property
+    def asked(self) -> Asked:
+        """What records say of it."""
+        return Asked(name=self.name, identity=self.identity, adapter_sha256=self.adapter_sha256, sampling=self.sampling)
+
+
+def check_names(systems: Iterable[System]) -> None:
+    """Raises ThousandError for systems that a table would call the same."""
+    names = Counter(system.name for system in systems)
+    twice = [name for name, count in names.items() if count > 1]
+    if twice:
+        raise ThousandError(
+            f"Two of the systems would both be called {' and '.join(twice)}; ask them one after the other."
+        )
 
 
 def need_not_be_here(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import defaultdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from assistant.dialogue import read_dialogues
 from assistant.settings import bundled, settings
 from evaluation.ablations import read_ablation, read_ablations
+from tests.answering import answering
 from tests.conftest import Command, Result
 from tests.test_conversations import talk, write_lines
 from train import trainer
@@ -225,6 +227,29 @@ def test_data_that_changed_is_named_and_its_arms_are_not_mixed_with_the_old_ones
     assert not {one["key"] for one in lines("diversity")} & {one["key"] for one in lines("other")}
     longer = thousand(*command, "--max-tokens", 5)
     assert "max_tokens (it was 4)" in longer.err
+    constraints = Path(str(sets[sets.index("--constraints") + 1]))
+    constraints.write_text(constraints.read_text().replace("never said", "said"))
+    assert f"the constraints {constraints}" in thousand(*command).err
+
+
+def test_a_prompt_without_an_answer_is_named_and_asked_again_and_one_that_stands_twice_is_told(
+    thousand: Command, sets: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [{"messages": [{"role": "user", "content": text}], "checks": {"min_words": 9}} for text in ("a", "a", "zz")]
+    file = write_lines(Path(str(sets[sets.index("--constraints") + 1])), asked)
+    engines = answering(monkeypatch)
+    engines.says = defaultdict(lambda: lambda prompt: None if "zz" in prompt else "so it is")
+    command = ["evaluate", "ablate", "diversity", "--size", 3, "--steps", 1, *sets]
+    done = thousand(*command)
+    assert done.code == 0, done.err
+    told = "no answer to 1 prompt, not scored; the same command asks again: constraints/line 3: the engine broke"
+    assert f"mixed, seed 0: {told}" in done.out and f"howto, seed 0: {told}" in done.out
+    assert f"left out {file}:2: the same prompt as {file}:1" in done.out
+    engines.says = defaultdict(lambda: lambda prompt: "so it is")
+    engines.asked.clear()
+    again = thousand(*command)
+    assert again.code == 0 and not losses(again) and "no answer" not in again.out
+    assert [len(prompts) for prompts in engines.asked.values()] == [1, 1], "only what had failed"
 
 
 def test_an_arm_that_diverges_is_told_and_the_others_are_compared(

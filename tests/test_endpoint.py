@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from assistant import settings
-from evaluation import endpoint
+from evaluation import asking, endpoint
 from tests.answering import answering
 from tests.chatting import Answer, chatting, completion
 from tests.conftest import Command
@@ -84,6 +84,8 @@ def test_a_server_that_is_not_there_or_lists_many_models_is_an_error_before_anyt
         result = dev(server.url)
         assert result.code == 1
         assert f"lists one, two; name the one to ask: {server.url}#MODEL" in result.err
+        result = dev(f"{server.url}#theirs/one", f"{server.url}#ours/one")
+        assert f"Two of the systems would both be called one at {server.url[7:-3]}; ask them one after" in result.err
     assert f"No server answers at {server.url}" in dev(server.url).err
     assert "is no address of an endpoint" in dev("http:///v1").err
     assert not (settings.settings().home / "evaluations").exists(), "the release was not asked either"
@@ -110,13 +112,16 @@ def test_a_server_that_does_not_chat_is_an_error_before_anything_is_asked(
 
 def test_a_server_that_fails_at_a_prompt_gives_no_score_for_it(dev: Callable[..., Any]) -> None:
     def says(asked: str) -> Answer:
-        return Answer(400, '{"error": {"message": "too long"}}') if "drink" in asked else completion("cat")
+        if "drink" in asked:
+            return Answer(400, '{"error": {"message": "too long"}}')
+        return completion("half \ud83d") if "pet" in asked else completion("Hello")
 
     with chatting(says) as server:
         result = dev(server.url)
         assert result.code == 0
-        assert "has no answer to 1 prompt, not scored: tea: HTTP 400" in result.out
+        assert "has no answer to 2 prompts, not scored: tea: HTTP 400" in result.out
         assert "too long" in result.out
+        assert "cat: what the server answered is no chat completion" in result.out
 
 
 def test_silence_is_named_and_fails(dev: Callable[..., Any]) -> None:
@@ -125,7 +130,11 @@ def test_silence_is_named_and_fails(dev: Callable[..., Any]) -> None:
         assert "said nothing to tea, cat, which counts as failed" in result.out
 
 
-def test_an_answer_that_was_cut_has_not_stopped_and_one_that_was_filtered_is_none(dev: Callable[..., Any]) -> None:
+def test_an_answer_that_was_cut_has_not_stopped_and_one_that_was_filtered_is_none(
+    dev: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "GIVE_UP", 1)  # a server that filters is not down
+
     def says(asked: str) -> Answer:
         return completion("cat", "content_filter" if "pet" in asked else "length")
 

@@ -7,8 +7,10 @@ import pytest
 
 from assistant import release
 from assistant.files import write_text
+from assistant.settings import bundled
 from evaluation.ablations import RECORD, Ablation, ArmResult, Measure, folder
 from evaluation.intervals import Interval
+from evaluation.sets import FILES
 from tests.answering import answering
 from tests.browser import browsing, seen_by_everybody
 from tests.conftest import Command
@@ -83,6 +85,12 @@ def test_votes_stand_in_it_and_where_nobody_voted_it_says_not_judged(
     text = written(registry)[1]
     assert "A model's votes (" in text
     assert "preference, by a person or a model: not judged" not in text
+    file = registry / "first" / release.RECORD
+    file.write_text(json.dumps({**json.loads(file.read_text()), "adapter_sha256": "another"}))
+    thousand("evaluate", "report")
+    text = written(registry)[1]
+    assert "A model's votes (" not in text, "they are on another release that had the name"
+    assert "preference, by a person or a model: not judged" in text
     assert "grades, by a person or a model: not judged" in text
 
 
@@ -115,6 +123,23 @@ def test_ablations_on_the_same_base_stand_in_it(thousand: Command, registry: Pat
     assert "foreign" not in text
     assert "thousand evaluate ablate chains" in text
     assert "thousand evaluate ablate quantity" not in text
+
+
+def test_silence_where_conversations_fail_and_a_set_that_changed_stand_in_it(
+    thousand: Command, registry: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = json.loads((bundled("dialogues") / FILES["conversations"]).read_text("utf-8").splitlines()[0])
+    answering(monkeypatch, first=lambda prompt: "" if silent["turns"][0]["user"] in prompt else "no")
+    assert thousand("evaluate", "conversations").code == 0
+    assert thousand("evaluate", "report").code == 0
+    text = written(registry)[1]
+    assert f"first said nothing to {silent['id']}, which counts as failed" in text
+    assert "first fails first at turn 1 in " in text
+    assert "of another version" not in text
+    file = registry / "first/measured-conversations.json"
+    file.write_text(json.dumps({**json.loads(file.read_text("utf-8")), "sha256": "0" * 64}))
+    thousand("evaluate", "report")
+    assert "as multiturn_test.jsonl is now (the scores are of another version of it)" in written(registry)[1]
 
 
 @pytest.mark.browser

@@ -90,6 +90,21 @@ def test_each_choice_is_ranked_in_the_base_after_the_same_context(
     assert "is of another release" in (registry / "second" / "report.md").read_text()
 
 
+def test_what_is_not_looked_at_is_named_and_a_prompt_that_changed_is_told(
+    thousand: Command, registry: Path, prompts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_lines(prompts, [prompt(1), {**prompt(1), "id": "again"}, prompt(2), prompt(3), prompt(4)])
+    answering(monkeypatch, third=lambda asked: "" if "(3)" in asked else None if "(4)" in asked else says(asked))
+    command = ["evaluate", "shift", "third", "--prompts", prompts]
+    done = thousand(*command)
+    assert done.code == 0, done.err
+    assert f"left out: {prompts}:2: the same prompt as {prompts}:1" in done.out
+    assert "left out: p3: empty" in done.out
+    assert "left out: p4: unanswered" in done.out
+    prompts.write_text(prompts.read_text().replace("blue? (2)", "so blue? (2)"))
+    assert "third was asked 1 prompt anew, with other words than before: dev/p2" in thousand(*command).err
+
+
 def test_a_release_that_changed_nothing_shifts_nothing(
     thousand: Command, registry: Path, prompts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

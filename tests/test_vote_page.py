@@ -9,10 +9,11 @@ import pytest
 from playwright.sync_api import expect
 
 from assistant.sampling import Sampling
+from evaluation.systems import Asked
 from evaluation.voting.ballot import Ballot
 from evaluation.voting.poll import Poll
 from evaluation.voting.result import read_preferences
-from evaluation.voting.sheet import Asked, Item, Sheet
+from evaluation.voting.sheet import Item, Sheet
 from serve.access import Access
 from serve.life import Life
 from serve.ui.vote_page import vote_app

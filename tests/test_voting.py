@@ -15,6 +15,8 @@ from evaluation.judge_model import JudgeName
 from evaluation.voting.result import Result, read_preferences
 from evaluation.voting.tally import agreement, at_equal_length, share, sign_test
 from tests.answering import Engines, answering
+from tests.chatting import chatting
+from tests.chatting import completion as chat_completion
 from tests.conftest import Command
 from tests.judging import Reply, completion, judging
 from tests.told import ToldEngine, told_app
@@ -146,8 +148,8 @@ def test_a_judge_is_asked_in_both_orders_and_its_votes_are_no_human_preference(
         assert result.code == 0, result.err
         assert len(seen.requests) == 2 * PROMPTS
         assert {request["temperature"] for request in seen.requests} == {0}
-        again = thousand("evaluate", "prefer", "second", "first", "--prompts", prompts, *judged_by(seen.url))
-        assert len(seen.requests) == 2 * PROMPTS, "what was replied to is not asked again"
+        again = thousand("evaluate", "prefer", "first", "second", "--prompts", prompts, *judged_by(seen.url))
+        assert len(seen.requests) == 2 * PROMPTS, "what was replied to is not asked again, whoever is named first"
         assert again.out == result.out
     assert f"A model's votes (m at {seen.url}), not a person's, 8 prompts: second is preferred" in result.out
     assert "Human preference" not in result.out
@@ -193,6 +195,8 @@ def test_a_judge_that_fails_or_talks_nonsense_is_counted_named_and_never_a_vote(
             tries.append(question)
             if len(tries) < 3:
                 return 503, "later"
+        if "(6)" in question:
+            return completion("Half a pair: \ud83d\nVote: A")
         return completion(well(question))
 
     command = ["evaluate", "prefer", "second", "first", "--prompts", prompts]
@@ -202,22 +206,23 @@ def test_a_judge_that_fails_or_talks_nonsense_is_counted_named_and_never_a_vote(
         finally:
             over.set()
         assert result.code == 0, result.err
-        assert "gave no vote on 4 prompts, not counted: " in result.out
+        assert "gave no vote on 5 prompts, not counted: " in result.out
         for told in (
             "p1: no vote on the scale (A, neither, B): 'I like",
             "'Vote: C'",
             "p3: HTTP 500",
             "p4: ReadTimeout",
+            "p6: the response is no chat completion",
         ):
             assert told in result.out
         (tally,) = only(home).tallies
-        assert tally.prompts == 4
-        assert set(tally.no_vote) == {"p1", "p2", "p3", "p4"}
+        assert tally.prompts == 3
+        assert set(tally.no_vote) == {"p1", "p2", "p3", "p4", "p6"}
         before = len(seen.requests)
         thousand(*command, *judged_by(seen.url))
-        assert len(seen.requests) - before == 2 * judge_model.ATTEMPTS + 2, "only failures are asked again"
+        assert len(seen.requests) - before == 2 * judge_model.ATTEMPTS + 4, "only failures are asked again"
     (tally,) = only(home).tallies
-    assert set(tally.no_vote) == {"p1", "p2", "p3"}
+    assert set(tally.no_vote) == {"p1", "p2", "p3", "p6"}
     raw = [json.loads(line) for file in home.rglob("replies.jsonl") for line in file.read_text().splitlines()]
     assert "Vote: C" in [line["reply"] for line in raw]
 
@@ -343,12 +348,23 @@ def test_without_a_vote_the_table_says_not_judged(
     assert "preferred" not in result.out
 
 
+def test_a_model_at_an_endpoint_is_voted_on_too(
+    thousand: Command, home: Path, engines: Engines, prompts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Reader(monkeypatch, the_good_one)
+    with chatting(lambda asked: chat_completion("A bad one from elsewhere.")) as server:
+        result = thousand("evaluate", "prefer", server.url, "second", "--prompts", prompts)
+    assert "Human preference (me), 8 prompts: second is preferred" in result.out
+    assert [system.adapter_sha256 is None for system in only(home).systems] == [True, False]
+
+
 def test_what_cannot_be_voted_on_is_said_before_anything_is_asked(
     thousand: Command, engines: Engines, prompts: Path
 ) -> None:
     said = {
         ("second", "first", "--judge", "localhost", "--judge-model", "m"): "--judge is 'localhost', no address",
         ("second", "first", "--judge", "http://x/v1"): "--judge is set without --judge-model",
+        ("second", "first", *judged_by("http://me:secret@x/v1")): "--judge holds a name or a password",
         ("second", "first", "--judge-model", "m"): "--judge-model is given without --judge",
         ("second", "first", *judged_by("http://x/v1"), "--browser"): "give one of the two",
         ("second", "first", "--as", "a\x1bb"): "is no name",

@@ -26,6 +26,7 @@ def compared(place: Path, record: Release) -> Section:
             f"{found.candidate.name} and {found.current.name}, {found.made:%Y-%m-%d}; the difference is paired, prompt by prompt."
         ),
         Grid(compare_page.head(found), compare_page.rows(found)),
+        *[Words(f"{one.name}: {one.file}, SHA-256 {one.sha256}.") for one in found.sets],
         *map(Words, compare_page.remarks(found)),
         Words(compare_page.verdict(found, guard(found))),
     ]

@@ -4,11 +4,14 @@ import io
 from pathlib import Path
 from typing import Any
 
+from assistant.files import sha256
 from assistant.release import Release
+from assistant.settings import bundled
 from evaluation import measured, tables
+from evaluation.conversations import where_it_fails
 from evaluation.measured import Measured
 from evaluation.report.blocks import Block, Grid, Picture, Section, Words
-from evaluation.sets import SetName
+from evaluation.sets import FILES, SetName
 
 SETS: dict[SetName, tuple[str, str]] = {
     "dev": (
@@ -35,6 +38,7 @@ HEADLINES: dict[SetName, tuple[str, ...]] = {
     "safety": ("passed",),
 }
 """The measures in the picture; all are from 0 to 1, and more is better."""
+POINTS = "Where all prompts agree the interval shrinks to a point, and says too little: none of 30 may still be 11 % (after Wilson)."
 COLOURS = ("#1f5fa8", "#c2571a", "#3a7d44", "#7a4fa3", "#8a6d1f", "#5c5c5c")
 
 _Systems = dict[str, dict[str, Any]]
@@ -60,12 +64,24 @@ def of_set(place: Path, record: Release, name: SetName) -> Section:
     if not systems:
         return Section(title, (Words(what),), (f"{title.lower()}: {command}",))
     blocks: list[Block] = [Words(what), Grid(("measure", *systems), tables.rows(systems))]
-    blocks.append(Words("Means with their 95 % bootstrap intervals; one answer a prompt, drawn with seed 0."))
+    blocks.append(Words(f"Means with their 95 % bootstrap intervals; one answer a prompt, drawn with seed 0. {POINTS}"))
     if found is not None:
         blocks.append(Words(f"Measured {found.made:%Y-%m-%d}; {found.file}, SHA-256 {found.sha256}."))
-    alone = len(systems) == 1
-    missing = (f"{title.lower()}, the base model beside it: {command} --base --urial",) if alone else ()
+        blocks += map(Words, _remarks(found))
+    missing = []
+    if found is not None and found.sha256 != sha256(bundled("dialogues") / FILES[name]):
+        missing.append(f"{title.lower()}, as {found.file} is now (the scores are of another version of it): {command}")
+    if len(systems) == 1:
+        missing.append(f"{title.lower()}, the base model beside it: {command} --base --urial")
     return Section(title, blocks, missing)
+
+
+def _remarks(found: Measured) -> list[str]:
+    """What is in no mean: who gave no answer, or an empty one, and where conversations fail first."""
+    lines = tables.remarks(found.set, found.scripts, (), {system.name: system.replies for system in found.systems})
+    if found.set == "conversations":
+        lines += [where_it_fails(system.name, found.scripts, system.replies) for system in found.systems]
+    return lines
 
 
 def picture(place: Path, record: Release) -> Section | None:

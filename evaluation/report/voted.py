@@ -8,8 +8,13 @@ from evaluation.voting.result import read_preferences
 
 
 def votes(record: Release) -> Section:
-    """Preferences, grades and safety votes in which the release takes part."""
-    found = [one for one in read_preferences(settings().home) if record.name in {system.name for system in one.systems}]
+    """Preferences, grades and safety votes in which the release takes part, and not another one that had its name."""
+    own = (record.name, record.adapter_sha256)
+    found = [
+        one
+        for one in read_preferences(settings().home)
+        if own in [(system.name, system.adapter_sha256) for system in one.systems]
+    ]
     blocks: list[Block] = []
     for one in found:
         head, body = words.rows(one)

@@ -15,11 +15,11 @@ from evaluation.asking import ask
 from evaluation.endpoint import is_endpoint
 from evaluation.sets import PromptSet, Replies, SetName, read_set, scripted
 from evaluation.side_by_side import Bar
-from evaluation.systems import System, need_not_be_here, open_system
+from evaluation.systems import Asked, System, check_names, need_not_be_here, open_system
 from evaluation.tables import changed_remark
 from evaluation.voting.poll import Poll
 from evaluation.voting.scale import ScaleName
-from evaluation.voting.sheet import Asked, digest, sheet_of
+from evaluation.voting.sheet import digest, sheet_of
 from serve.start import EngineName
 
 
@@ -52,6 +52,7 @@ def poll_of(
         return open_system(name, known[0], engine=engine, say=say, settings=settings, progress=progress)
 
     elsewhere = {name: opened(name) for name in names if is_endpoint(name)}
+    check_names(elsewhere.values())
     answered: list[tuple[Asked, Replies]] = []
     for name in names:
         system = elsewhere.get(name) or opened(name)
@@ -59,7 +60,7 @@ def poll_of(
             said = ask(system, [asked], _counting(advance, asked.turns))
         for line in changed_remark(system.name, said.changed):
             say(line)
-        answered.append((Asked(name=system.name, identity=system.identity, sampling=system.sampling), said.replies[0]))
+        answered.append((system.asked, said.replies[0]))
     return Poll.of(sheet_of(scale, asked.name, asked.file.name, asked.sha256, asked.left_out, asked.scripts, answered))
 
 

@@ -67,8 +67,11 @@ class Poll:
 
     @classmethod
     def of(cls, sheet: Sheet) -> "Poll":
-        """A sheet's poll, with the votes that there are."""
-        folder = polls(settings().home) / sheet.folder
+        """A sheet's poll, with the votes that there are. Whoever named the two systems the other way round began the same one."""
+        place = polls(settings().home)
+        if not (place / sheet.folder).exists() and (place / sheet.turned.folder).exists():
+            sheet = sheet.turned
+        folder = place / sheet.folder
         file = folder / SHEET
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / "lock"):

@@ -10,10 +10,11 @@ from typing import Literal
 from evaluation.intervals import Interval
 from evaluation.judge_model import JudgeName
 from evaluation.sets import SetName
+from evaluation.systems import Asked
 from evaluation.voting.judging import name_of_request, orders, read_vote
 from evaluation.voting.poll import SHEET, Poll, Reply, polls
 from evaluation.voting.scale import NEITHER, Scale, ScaleName, meaning
-from evaluation.voting.sheet import Asked, Item, Model
+from evaluation.voting.sheet import Item, Model
 from evaluation.voting.tally import VALUES, agreement, at_equal_length, share, sign_test
 
 Kind = Literal["person", "people", "model", "rules"]

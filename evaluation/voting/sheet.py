@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict
 
 from assistant.errors import ThousandError
 from assistant.held_out import ScriptedConversation
-from assistant.sampling import Sampling
 from evaluation.sets import Reply, SetName, name_of
+from evaluation.systems import Asked
 from evaluation.voting.scale import ScaleName
 
 
@@ -48,15 +48,6 @@ class Item(Model):
         return digest(self.system, self.user)
 
 
-class Asked(Model):
-    """A system that answered."""
-
-    name: str
-    identity: str
-    """A hash of all that decides its answers beside the prompts and the settings."""
-    sampling: Sampling
-
-
 class Sheet(Model):
     """What is voted on."""
 
@@ -84,6 +75,12 @@ class Sheet(Model):
         """Its name."""
         words = "-".join([self.scale, self.set, *self.names]).lower()
         return f"{re.sub('[^a-z0-9]+', '-', words)[:80].strip('-')}-{digest(words, self.file)[:8]}"
+
+    @property
+    def turned(self) -> "Sheet":
+        """The same with the systems in the other order."""
+        items = tuple(item.model_copy(update={"answers": item.answers[::-1]}) for item in self.items)
+        return self.model_copy(update={"systems": self.systems[::-1], "items": items})
 
     def joined(self, before: "Sheet") -> "Sheet":
         """With what an earlier sheet had of the same set and systems beside it."""

@@ -19,7 +19,7 @@ from evaluation.ablation_page import write_report
 from evaluation.ablations import Ablation, ArmResult, TrainedArm, measured
 from evaluation.asking import ask
 from evaluation.conversations import first_failures
-from evaluation.sets import PromptSet
+from evaluation.sets import PromptSet, unanswered
 from evaluation.systems import open_placed_system
 from train.ablate.arms import Training, train
 from train.ablate.plan import ASKED, Plan, begin
@@ -60,6 +60,11 @@ class Done:
         except ValidationError:
             raise ThousandError(f"{file} is damaged; remove it, and its answers are measured anew.") from None
         return None if isinstance(known, TrainedArm) and known.values.keys() != self._sets else known
+
+    def whole(self, training: Training) -> bool:
+        """It is done, and has an answer to every prompt or failed."""
+        known = self.read(training)
+        return known is not None and not (isinstance(known, TrainedArm) and known.unanswered)
 
     def write(self, training: Training, done: TrainedArm | Failed) -> None:
         write_text(self._folder / f"{training.key}.json", done.model_dump_json() + "\n")
@@ -169,6 +174,11 @@ def _measured(training: Training, plan: Plan, sets: Sequence[PromptSet], progres
         seconds=record.training["seconds"],
         asking_seconds=round(spent, 1),
         first_failures=failures[0] if failures else {},
+        unanswered={
+            f"{one.name}/{prompt}": problem
+            for one, replies in zip(sets, answered.replies, strict=True)
+            for prompt, problem in unanswered(one.scripts, replies).items()
+        },
         values={
             one.name: {name: list(column) for name, column in one.columns(replies).items()}
             for one, replies in zip(sets, answered.replies, strict=True)
@@ -204,12 +214,12 @@ def work(plan: Plan, report: Report, say: Say) -> Ablation:
             sets = prompt_sets(plan, say)
             begin(plan)
             done = Done(plan, sets)
-            to_do = [training for training in plan.trainings if done.read(training) is None]
+            to_do = [training for training in plan.trainings if not done.whole(training)]
             progress = Progress(plan, len(to_do), sets, report)
             for training in to_do:
                 done.write(training, _one(training, plan, sets, progress, say))
-                write_report(_record(plan, done), plan.place)
-            record = _record(plan, done)
+                write_report(_record(plan, done, sets), plan.place)
+            record = _record(plan, done, sets)
             write_report(record, plan.place)
             return record
     except Interrupted:
@@ -220,7 +230,7 @@ def work(plan: Plan, report: Report, say: Say) -> Ablation:
         raise ThousandError(f"{base_model.disk_error(error, plan.place)} What is done is kept. {GO_ON}") from error
 
 
-def _record(plan: Plan, done: Done) -> Ablation:
+def _record(plan: Plan, done: Done, sets: Sequence[PromptSet]) -> Ablation:
     """All that is done, as one record."""
     arms: dict[str, list[tuple[Training, TrainedArm | Failed]]] = {}
     for training in plan.trainings:
@@ -249,5 +259,6 @@ def _record(plan: Plan, done: Done) -> Ablation:
         seeds=plan.seeds,
         reference=plan.reference,
         planned=len(plan.trainings),
+        left_out=tuple(duplicate for asked in sets for duplicate in asked.left_out),
         arms=measured(results, plan.reference),
     )
