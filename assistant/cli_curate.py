@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from assistant.console import out, say, warn
+from assistant.console import out, say, visible, warn
 from assistant.errors import ThousandError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def _curate() -> None:
 
 def _print(lines: Iterable[str]) -> None:
     for line in lines:
-        out.print(line, markup=False, highlight=False, soft_wrap=True)
+        out.print(visible(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def _tell(done: "Curated", to: Path) -> None:
@@ -32,7 +32,7 @@ def _tell(done: "Curated", to: Path) -> None:
     from train.data.curate.report import CHAINS, funnel_table, parts_table
 
     for problem in done.problems:
-        warn(problem)
+        warn(visible(problem))
     for table in (funnel_table(done), parts_table(done)):
         out.print(table)
         out.print()

@@ -274,6 +274,7 @@ BAD_ROWS = {
     "undefined entity": '  <row Id="5" PostTypeId="1" Score="3" Body="&lol9;" Title="a" />',
     "has no Score": '  <row Id="5" PostTypeId="1" Body="a" Title="a" />',
     "is no number": '  <row Id="5" PostTypeId="1" Score="many" Body="a" Title="a" />',
+    "is '99999999999999999999', which is no number": '  <row Id="5" ParentId="99999999999999999999" PostTypeId="2" Score="30" Body="a" />',
     "has no Body": '  <row Id="5" PostTypeId="2" Score="30" Body="" ParentId="1" />',
     "has no ParentId": '  <row Id="5" PostTypeId="2" Score="30" Body="a" />',
     "which is not in the dump": '  <row Id="5" PostTypeId="2" Score="30" Body="a" ParentId="3" />',
@@ -316,9 +317,12 @@ def test_a_table_that_breaks_off_is_told_and_what_came_before_is_used(curate: Co
 
 
 def test_an_id_that_stands_twice_is_told_and_the_first_is_used(curate: Command, tmp_path: Path) -> None:
-    result = curate(site(tmp_path / "garden", *GOOD, answer(11, "<p>short</p>", Score=99)))
+    again = answer(11, "<p>short</p>", Score=99)
+    dump = site(tmp_path / "garden", *GOOD, again)
+    result = curate(dump)
     assert result.code == 3
-    assert "the id 11 stands twice in answers" in result.err
+    offset = (dump / "Posts.xml").read_bytes().rindex(again.strip().encode())
+    assert f"Posts.xml: byte {offset:,}: the id 11 stands twice in answers" in result.err
     assert len(lines(tmp_path / "out" / "stackexchange.jsonl")) == 2
 
 

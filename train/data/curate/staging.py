@@ -59,15 +59,15 @@ def blocks_read(path: Path, table: Table) -> int:
     return -(-table.size // BLOCK) if done else int(offset) // BLOCK
 
 
-def _keep(found: sqlite3.Connection, name: str, path: str, parsed: Parsed) -> list[Problem]:
+def _keep(found: sqlite3.Connection, path: str, parsed: Parsed) -> list[Problem]:
     """Put what a block holds into the database; a problem for each id that is there already."""
     problems = []
-    for item in parsed.kept:
+    for offset, item in parsed.kept:
         marks = ", ".join("?" * len(item))
         kind = {Question: "questions", Answer: "answers", Comment: "comments"}[type(item)]
         done = found.execute(f"INSERT OR IGNORE INTO {kind} VALUES ({marks})", item)  # noqa: S608
         if not done.rowcount:
-            problems.append(Problem(path, f"the id {item.id} stands twice in {kind}; the first is used"))
+            problems.append(Problem(place(path, offset), f"the id {item.id} stands twice in {kind}; the first is used"))
     return problems
 
 
@@ -98,7 +98,7 @@ def read(path: Path, table: Table, pool: Executor | None, step: Callable[[], Non
         problems: list[Problem] = []
         work = partial(parse, table.name, table.where, path)
         for block, parsed in in_order(pool, work, _only_blocks(table, offset, problems)):
-            _tell(found, table.name, parsed.problems + _keep(found, table.name, table.where, parsed))
+            _tell(found, table.name, parsed.problems + _keep(found, table.where, parsed))
             found.execute(
                 "UPDATE tables SET offset = ?, rows = rows + ?, answers = answers + ? WHERE name = ?",
                 (block.next, parsed.rows, parsed.answers, table.name),
