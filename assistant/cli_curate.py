@@ -68,13 +68,13 @@ def curate_stackexchange(
     from train.data.curate.choose import choose
     from train.data.curate.explain import explain as explained
 
-    sites = stackexchange.sites_of(dump, say)
+    sites, bad = stackexchange.sites_of(dump, say)
     if explain is not None:
         databases = stackexchange.stage(sites, to, say)
         choice = choose(stackexchange.parts(databases, seed), {"stem": stem, "other": other}, seed, say)
         _print(explained(databases, choice, explain))
         return
-    _tell(stackexchange.curate(sites, to, {"stem": stem, "other": other}, chains, seed, say), to)
+    _tell(stackexchange.curate(sites, bad, to, {"stem": stem, "other": other}, chains, seed, say), to)
 
 
 ToOption = Annotated[Path, typer.Option(help="The folder to write to; an earlier run there is gone on with.")]

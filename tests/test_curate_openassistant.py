@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Command
-from tests.dumps import TITLES, prose
-from tests.test_curate import dropped, lines
+from tests.dumps import TITLES, dropped, lines, prose
 
 pytestmark = pytest.mark.usefixtures("real_home")
 Message = dict[str, Any]

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Command
-from tests.dumps import TITLES, prose
-from tests.test_curate import dropped, lines
+from tests.dumps import TITLES, dropped, lines, prose
 from train.data.curate import items
 from train.data.curate.csv_rows import Header, csv_rows
 from train.data.curate.markdown import clean_markdown
@@ -275,7 +275,9 @@ def test_a_run_that_was_broken_off_goes_on_where_it_ended(
     monkeypatch.setattr(items, "_keep", breaks)
     assert curate(file).code != 0
     assert not (tmp_path / "out" / "table.jsonl").exists()
-    assert curate(file).code == 0
+    result = curate(file)
+    assert result.code == 0
+    assert re.findall(r"^Reading \(%\) (\d+)/100 desk.csv", result.err, re.MULTILINE) == ["100"]
     # Of what was read before the break only the piece that was being written is read again.
     assert len(seen) - len(set(seen)) <= 2
     assert len(selected(tmp_path)) == 8
