@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from assistant.console import out, say, warn
+from assistant.console import out, say, visible, warn
 from assistant.errors import ThousandError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def _curate() -> None:
 
 def _print(lines: Iterable[str]) -> None:
     for line in lines:
-        out.print(line, markup=False, highlight=False, soft_wrap=True)
+        out.print(visible(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def _tell(done: "Curated", to: Path) -> None:
@@ -32,7 +32,7 @@ def _tell(done: "Curated", to: Path) -> None:
     from train.data.curate.report import CHAINS, funnel_table, parts_table
 
     for problem in done.problems:
-        warn(problem)
+        warn(visible(problem))
     for table in (funnel_table(done), parts_table(done)):
         out.print(table)
         out.print()
@@ -68,13 +68,13 @@ def curate_stackexchange(
     from train.data.curate.choose import choose
     from train.data.curate.explain import explain as explained
 
-    sites = stackexchange.sites_of(dump, say)
+    sites, bad = stackexchange.sites_of(dump, say)
     if explain is not None:
         databases = stackexchange.stage(sites, to, say)
         choice = choose(stackexchange.parts(databases, seed), {"stem": stem, "other": other}, seed, say)
         _print(explained(databases, choice, explain))
         return
-    _tell(stackexchange.curate(sites, to, {"stem": stem, "other": other}, chains, seed, say), to)
+    _tell(stackexchange.curate(sites, bad, to, {"stem": stem, "other": other}, chains, seed, say), to)
 
 
 ToOption = Annotated[Path, typer.Option(help="The folder to write to; an earlier run there is gone on with.")]

@@ -25,6 +25,12 @@ class Problem(NamedTuple):
         return f"{self.where}: {self.reason}"
 
 
+def shown(value: object) -> str:
+    """A value as an error names it: of a long one only the beginning."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."
+
+
 class Record(BaseModel):
     """What every line of a data file has, whatever else it holds."""
 

@@ -1,9 +1,13 @@
-"""Small Stack Exchange dumps of our own making."""
+"""Small Stack Exchange dumps of our own making, and what curating made of raw texts."""
 
+import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import quoteattr
+
+from tests.conftest import Result
 
 _VOCABULARY = """
 water light stone green paper round early seven market river copper gentle window farmer summer bottle colour
@@ -68,3 +72,15 @@ def site(folder: Path, *rows: str, comments: tuple[str, ...] = (), users: tuple[
 def exchanges(count: int = len(TITLES)) -> list[str]:
     """So many good questions, 10, 20, ..., each with its good answer."""
     return [post for number in range(10, 10 * count + 10, 10) for post in (question(number), answer(number + 1))]
+
+
+def lines(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def dropped(result: Result) -> dict[str, int]:
+    """What the funnel says each rule dropped."""
+    found = re.findall(
+        r"^ ([a-z-]+) .*?([\d,]+) +([\d,]+) +([\d,]+) *$", result.out.partition("\n part ")[0], re.MULTILINE
+    )
+    return {name: int(count) for name, _, count, _ in found if int(count)}

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Command
-from tests.dumps import TITLES, prose
-from tests.test_curate import dropped, lines
+from tests.dumps import TITLES, dropped, lines, prose
 
 pytestmark = pytest.mark.usefixtures("real_home")
 Message = dict[str, Any]
@@ -121,14 +120,16 @@ BAD = {
     "has no text": b'{"message_tree_id": "x", "prompt": {"role": "prompter"}}',
     "replies are a str": b'{"message_tree_id": "x", "prompt": {"role": "prompter", "text": "a", "replies": "b"}}',
     "has 0 first messages": b'{"message_tree_id": "y", "message_id": "m", "parent_id": "gone", "text": "a", "role": "assistant"}',
+    "its parent_id is ['q']": b'{"message_tree_id": "q", "message_id": "m", "parent_id": ["q"], "text": "a", "role": "prompter"}',
     "nested too deeply": b'{"message_tree_id": "z", "prompt": ' + b"[" * 200_000 + b"]" * 200_000 + b"}",
     "the id tree-1 stands twice": json.dumps(TREES[1]).encode(),
 }
 
 
 def test_a_bad_line_is_told_with_its_place_and_the_rest_goes_on(curate: Command, tmp_path: Path) -> None:
-    file = tmp_path / "trees.jsonl"
-    file.write_bytes(b"\n".join([json.dumps(TREES[1]).encode(), *BAD.values(), json.dumps(RANKED).encode()]))
+    file, huge = tmp_path / "trees.jsonl", 10**400
+    odd = tree(0, said("a1", BEST, rank=huge, labels={"spam": {"value": huge}, "quality": {"value": "high"}}))
+    file.write_bytes(b"\n".join([json.dumps(TREES[1]).encode(), *BAD.values(), json.dumps(odd).encode()]))
     result = curate(file)
     assert result.code == 3
     for number, reason in enumerate(BAD, 2):

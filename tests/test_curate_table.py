@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Command
-from tests.dumps import TITLES, prose
-from tests.test_curate import dropped, lines
+from tests.dumps import TITLES, dropped, lines, prose
 from train.data.curate import items
 from train.data.curate.csv_rows import Header, csv_rows
 from train.data.curate.markdown import clean_markdown
@@ -121,6 +121,17 @@ def test_groups_give_their_share_far_from_one_another(curate: Command, tmp_path:
     assert len(selected(tmp_path)) == 4
 
 
+def test_what_strangers_wrote_steers_no_terminal(curate: Command, tmp_path: Path) -> None:
+    rows = good(3)
+    rows[0][4], rows[1][4] = "[/b]", "\x1b[2J[red]"
+    result = curate(table(tmp_path / "desk.csv", [*rows, rows[1]]), "--group", "kind", "--id", "kind")
+    assert result.code == 3
+    assert "[/b]" in result.out
+    assert "<U+001B>[2J[red]" in result.out
+    assert "the id <U+001B>[2J[red] stands twice" in result.err
+    assert "\x1b" not in result.out + result.err
+
+
 @pytest.mark.parametrize("kind", [".jsonl", ".jsonl.gz", ".csv.gz", ".tsv", "semicolons.csv", ".parquet"])
 def test_every_kind_of_file_gives_the_same(kind: str, curate: Command, tmp_path: Path) -> None:
     rows, file = good(), tmp_path / f"desk{kind}"
@@ -177,9 +188,11 @@ def test_a_bad_row_is_told_with_its_line_and_the_rest_goes_on(reason: str, curat
 BAD_JSON = {
     "not JSON": b'{"title": "a", "body": ',
     "is no JSON object": b"[1, 2]",
-    "has no 'body'": b'{"title": "a"}',
-    "its body is a list": b'{"title": "a", "body": ["b"]}',
-    "half a surrogate pair": b'{"title": "a", "body": "\\ud800"}',
+    "has no 'body'": b'{"title": "a", "votes": 1}',
+    "its body is a list": b'{"title": "a", "body": ["b"], "votes": 1}',
+    "its votes is 1000": b'{"title": "a", "body": "b", "votes": 1' + b"0" * 400 + b"}",
+    "its votes is {'x': 1}": b'{"title": "a", "body": "b", "votes": {"x": 1}}',
+    "half a surrogate pair": b'{"title": "a", "body": "\\ud800", "votes": 1}',
     "not UTF-8": b'{"title": "a", "body": "\xe9"}',
     "a line of 5.0 MB": b'{"title": "a", "body": "' + b"a" * 5_000_000 + b'"}',
 }
@@ -189,10 +202,11 @@ def test_bad_lines_of_json_are_told_with_their_lines_and_the_rest_goes_on(curate
     file = tmp_path / "desk.jsonl"
     objects = [json.dumps(dict(zip(COLUMNS, row, strict=True))).encode() for row in good()]
     file.write_bytes(b"\n".join([objects[0], *BAD_JSON.values(), *objects[1:]]))
-    result = curate(file)
+    result = curate(file, "--score", "votes")
     assert result.code == 3
     for number, reason in enumerate(BAD_JSON, 2):
         assert any(f"desk.jsonl:{number}: " in line and reason in line for line in result.err.splitlines()), reason
+    assert max(map(len, result.err.splitlines())) < 300
     assert f"{len(BAD_JSON)} rows or tables were skipped" in result.err
     assert len(selected(tmp_path)) == 3
 
@@ -261,7 +275,9 @@ def test_a_run_that_was_broken_off_goes_on_where_it_ended(
     monkeypatch.setattr(items, "_keep", breaks)
     assert curate(file).code != 0
     assert not (tmp_path / "out" / "table.jsonl").exists()
-    assert curate(file).code == 0
+    result = curate(file)
+    assert result.code == 0
+    assert re.findall(r"^Reading \(%\) (\d+)/100 desk.csv", result.err, re.MULTILINE) == ["100"]
     # Of what was read before the break only the piece that was being written is read again.
     assert len(seen) - len(set(seen)) <= 2
     assert len(selected(tmp_path)) == 8

@@ -21,8 +21,19 @@ _EXAMPLE = re.compile(
 )
 """Names that are nobody's (RFC 2606)."""
 _CARD = re.compile(r"(?<![\d.-])[3-6]\d(?:[ -]?\d){11,17}(?![\d-])")
-_ADDRESS = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}")
-"""Of a machine."""
+_PUBLISHED = re.compile(
+    r"\b(?i:arxiv)(?:\.org/(?:abs|pdf)/|[:\s]{1,2})(?:[a-z-]+/\d{7}|\d{4}\.\d{4,5})"
+    r"|\b(?:astro-ph|cond-mat|gr-qc|hep-(?:ex|lat|ph|th)|math(?:-ph)?|nucl-(?:ex|th)|quant-ph)/\d{7}\b"  # arXiv before 2007
+    r"|\b10\.\d{4,9}/\S+"  # DOI
+    r"|\b(?:[A-Z][a-z]+){2,}[A-Z]?\.\d+\.\d+"  # a journal's own, as PhysRevLett.119.180501
+    r"|\bZbl\s?\d{4}\.\d{5}\b"
+    r"|\bISBN(?:-1[03])?[:\s]{0,2}(?:97[89][ -]?)?(?:\d[ -]?){9}[\dXx]\b"
+    r"|\b[Pp]atents?\s+(?:(?:[Aa]pplication|[Nn]umber|[Nn]o\.)\s+)*(?:[A-Z]{2}\s?)?\d[\d,/]*\d\b"
+    r"|\b[A-Z]{2}\s?(?:\d{4}/)?\d{6,11}\s?[A-CU]\d\b"  # a patent's, with its kind
+)
+"""Numbers of papers, books and patents, known by what stands before or behind them."""
+_NOBODYS = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}|0\.\d+|0[7-9](?:0[1-9]|1[0-2])\.\d{4}")
+"""What is a machine's address, a fraction, or a paper of arXiv from 2007 to 2014 when a number is that as a whole."""
 FEWEST_DIGITS = 7
 """Of a telephone number that is somebody's; shorter ones are a year, a price or a hotline."""
 _KEY = re.compile(
@@ -67,13 +78,13 @@ def _found(text: str) -> Iterator[tuple[int, Personal]]:
     keys = list(_KEY.finditer(text))
     for match in keys:
         yield match.start(), Personal("key or password", match[0])
-    taken = [match.span() for match in (*cards, *keys)]
+    taken = [match.span() for match in (*cards, *keys, *_PUBLISHED.finditer(text))]
     seen: set[int] = set()
     for region in REGIONS:
         for number in PhoneNumberMatcher(text, region, leniency=Leniency.VALID):
             inside = any(start <= number.start < end for start, end in taken)
             plain = sum(character.isdigit() for character in number.raw_string) < FEWEST_DIGITS
-            if number.start not in seen and not inside and not plain and not _ADDRESS.fullmatch(number.raw_string):
+            if number.start not in seen and not inside and not plain and not _NOBODYS.fullmatch(number.raw_string):
                 seen.add(number.start)
                 yield number.start, Personal("telephone number", number.raw_string)
 

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 from assistant.jsonl import Problem
 from assistant.provenance import Provenance, Work
-from train.data.curate.dump import Table, open_table
+from train.data.curate.dump import Table, read_blocks
 from train.data.curate.posts import Text
-from train.data.curate.rows import blocks, rows
+from train.data.curate.rows import rows
 from train.data.curate.sites import domain
 
 CHANGES = "made into Markdown; links, images and markup removed"
@@ -21,16 +21,16 @@ def license_of(text: Text) -> str:
     return "CC-BY-SA-3.0" if text.date[:10] < "2018-05-02" else "CC-BY-SA-4.0"
 
 
-def names(table: Table, wanted: set[str]) -> dict[str, str]:
-    """What the table Users calls the authors with the numbers `wanted`."""
+def names(table: Table, wanted: set[str], problems: list[Problem]) -> dict[str, str]:
+    """What the table Users calls the authors with the numbers `wanted`; what cannot be read of it is added to `problems`."""
     found: dict[str, str] = {}
-    with open_table(table) as stream:
-        for block in blocks(stream, table.where):
-            if isinstance(block, Problem):
-                continue
-            for row in rows(block, table.where, []):
-                if row.values.get("Id") in wanted:
-                    found[row.values["Id"]] = row.values.get("DisplayName", "")
+    for block in read_blocks(table):
+        if isinstance(block, Problem):
+            problems.append(block)
+            continue
+        for row in rows(block, table.where, problems):
+            if row.values.get("Id") in wanted:
+                found[row.values["Id"]] = row.values.get("DisplayName", "")
     return found
 
 

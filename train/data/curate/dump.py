@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import IO, Literal
 
 from assistant.errors import BadData, ThousandError
+from assistant.jsonl import Problem
+from train.data.curate.rows import Block, blocks
 from train.data.curate.sites import short_name
 
 TableName = Literal["Posts", "Comments", "Users"]
@@ -40,6 +42,10 @@ class Table:
         return f"{status.st_size} {status.st_mtime_ns}"
 
 
+class _Damaged(Exception):
+    """Why an archive, or the rest of it, cannot be read."""
+
+
 def _archive(path: Path) -> Iterator[Table]:
     try:
         import py7zr
@@ -51,11 +57,9 @@ def _archive(path: Path) -> Iterator[Table]:
         with py7zr.SevenZipFile(path) as archive:
             sizes = {item.filename: item.uncompressed for item in archive.list()}
     except (py7zr.exceptions.ArchiveError, OSError, EOFError, ValueError) as error:
-        raise ThousandError(f"{path}: is no .7z archive, or a damaged one ({error}); get it anew.") from None
+        raise _Damaged(f"is no .7z archive, or a damaged one ({error}); get it anew") from None
     if sum(sizes.values()) > MOST_GROWTH * path.stat().st_size:
-        raise ThousandError(
-            f"{path}: would unpack to more than {MOST_GROWTH} times its size, which no dump does; leave it out."
-        )
+        raise _Damaged(f"would unpack to more than {MOST_GROWTH} times its size, which no dump does; leave it out")
     site, _, only = path.stem.rpartition("-") if path.stem.endswith(_NAMES) else (path.stem, "", "")
     for name in _NAMES:
         if f"{name}.xml" in sizes and only in ("", name):
@@ -69,41 +73,53 @@ def _folder(path: Path) -> Iterator[Table]:
             yield Table(short_name(path.resolve().name), name, file, file.stat().st_size, packed=False)
 
 
-def find_tables(sources: Sequence[Path]) -> dict[str, dict[TableName, Table]]:
-    """The tables of every site in `sources`: a site's folder, an archive, or a folder of those.
+def find_tables(sources: Sequence[Path]) -> tuple[dict[str, dict[TableName, Table]], list[Problem]]:
+    """The tables of every site in `sources`: a site's folder, an archive, or a folder of those; and what of them holds no dump.
 
-    Raises BadData naming each source that holds no dump, each archive that cannot be read, and each site given twice.
+    Raises BadData naming each source that is not there and each site given twice; and when there is no dump in any.
     """
     found: dict[str, dict[TableName, Table]] = {}
-    problems: list[str] = []
+    wrong: list[Problem] = []
+    bad: list[Problem] = []
     for source in sources:
-        inside = sorted(source.iterdir()) if source.is_dir() else []
+        if not source.exists():
+            wrong.append(Problem(str(source), "there is no such file or folder"))
+            continue
         tables = list(_folder(source))
-        known = len(problems)
-        for path in [source, *inside]:
+        known = len(bad)
+        for path in [source, *(sorted(source.iterdir()) if source.is_dir() else [])]:
             try:
                 if path.suffix == ".7z" and path.is_file():
                     tables.extend(_archive(path))
                 elif path is not source and path.is_dir():
                     tables.extend(_folder(path))
-            except ThousandError as error:
-                problems.append(str(error))
-        if not any(table.name == "Posts" for table in tables) and len(problems) == known:
-            there = "there is no such file or folder" if not source.exists() else "holds no Posts.xml"
-            problems.append(f"{source}: {there}; give a site's folder, its .7z, or a folder of those")
+            except _Damaged as error:
+                bad.append(Problem(str(path), str(error)))
+        if not any(table.name == "Posts" for table in tables) and len(bad) == known:
+            reason = "holds no Posts.xml; give a site's folder, its .7z, or a folder of those"
+            bad.append(Problem(str(source), reason))
         for table in tables:
             other = found.setdefault(table.site, {}).setdefault(table.name, table)
             if other.path.resolve() != table.path.resolve():
-                problems.append(
-                    f"{table.path}: {table.name} of {table.site} is already at {other.path}; give one of them"
-                )
-    if problems:
-        raise BadData(problems)
-    return {site: tables for site, tables in sorted(found.items()) if "Posts" in tables}
+                reason = f"{table.name} of {table.site} is already at {other.path}; give one of them"
+                wrong.append(Problem(str(table.path), reason))
+    sites = {site: tables for site, tables in sorted(found.items()) if "Posts" in tables}
+    if wrong or not sites:
+        raise BadData([*wrong, *bad])
+    return sites, bad
+
+
+def read_blocks(table: Table, offset: int = 0) -> Iterator[Block | Problem]:
+    """The rows of a table from byte `offset` on; that an archive cannot be unpacked to its end is told as the last."""
+    try:
+        with _opened(table, offset) as stream:
+            yield from blocks(stream, table.where, offset)
+    except _Damaged as error:
+        yield Problem(table.where, str(error))
 
 
 @contextmanager
-def open_table(table: Table, offset: int = 0) -> Iterator[IO[bytes]]:
+def _opened(table: Table, offset: int) -> Iterator[IO[bytes]]:
     """A table's bytes from `offset` on, as a stream; an archive is unpacked on the way and never as a whole."""
     if not table.packed:
         with table.path.open("rb") as file:
@@ -118,7 +134,7 @@ def open_table(table: Table, offset: int = 0) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def _unpacked(path: Path, member: str) -> Iterator[IO[bytes]]:
-    """A file of an archive through a pipe that a thread fills. Raises ThousandError when the archive is damaged."""
+    """A file of an archive through a pipe that a thread fills. Raises _Damaged."""
     from train.data.curate.seven_zip import unpack
 
     inlet, outlet = os.pipe()[::-1]
@@ -131,4 +147,4 @@ def _unpacked(path: Path, member: str) -> Iterator[IO[bytes]]:
     finally:
         thread.join()
     if failures:
-        raise ThousandError(f"{path}: cannot be unpacked to its end ({failures[0]}); get it anew.")
+        raise _Damaged(f"cannot be unpacked to its end ({failures[0]}); get the archive anew")

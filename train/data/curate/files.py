@@ -247,6 +247,7 @@ def _parquet_rows(path: Path, columns: list[str] | None, offset: int) -> Iterato
                     row += 1
                     if row > offset:
                         yield Step(Raw(row, value), row, row)
-        except (pyarrow.ArrowException, OSError) as error:
+        # ValueError: a time that Python's datetime cannot hold.
+        except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
             reason = f"rows {row + 1:,} to {before:,} cannot be read: {str(error).splitlines()[0]}"
             yield Step(Problem(f"{path}: row {row + 1:,}", reason), before, before)

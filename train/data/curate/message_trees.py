@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from assistant.dialogue import is_text
-from assistant.jsonl import Problem
+from assistant.jsonl import Problem, shown
 from train.data.curate.files import Raw
 from train.data.curate.items import Item, Judged
 from train.data.curate.markdown import Clean, clean_markdown
@@ -108,7 +108,9 @@ def _tree_of(raw: Raw) -> object:
 def _text_of(message: Message, field: str) -> str:
     value = message.get(field)
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"has no {field}" if value in (None, "") else f"its {field} is {value!r}, which is no text")
+        raise ValueError(
+            f"has no {field}" if value in (None, "") else f"its {field} is {shown(value)}, which is no text"
+        )
     if not is_text(value):
         raise ValueError(f"its {field} holds half a surrogate pair, which is not text")
     return value
@@ -137,6 +139,8 @@ def _rooted(messages: Sequence[Message]) -> Message:
     roots = []
     for message in known.values():
         parent = message.get("parent_id")
+        if not isinstance(parent, str | None):
+            raise ValueError(f"its parent_id is {shown(parent)}, which is no text")
         if not parent:
             roots.append(message)
         elif parent in known:
@@ -149,10 +153,20 @@ def _rooted(messages: Sequence[Message]) -> Message:
     return roots[0]
 
 
+def _number(value: object) -> float | None:
+    """A finite number, or None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
 def _rank(message: Message) -> float:
-    rank = message.get("rank")
-    usable = isinstance(rank, int | float) and not isinstance(rank, bool) and math.isfinite(rank)
-    return float(rank) if usable and rank is not None else math.inf
+    rank = _number(message.get("rank"))
+    return math.inf if rank is None else rank
 
 
 def _best_path(root: Message) -> list[Message]:
@@ -179,7 +193,7 @@ def _labels(message: Message) -> dict[str, float]:
         pairs = zip(found["name"], found["value"], strict=False)
     else:
         pairs = ((name, said.get("value")) for name, said in found.items() if isinstance(said, dict))  # type: ignore[assignment]
-    return {name: float(value) for name, value in pairs if isinstance(value, int | float)}
+    return {name: mean for name, value in pairs if isinstance(name, str) and (mean := _number(value)) is not None}
 
 
 def _labelled(message: Message) -> tuple[str, str] | None:

@@ -1,15 +1,19 @@
 """What a row of a table says: the posts, comments and names that are kept for later, and nothing else."""
 
 import json
+import re
 import sqlite3
 import zlib
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from assistant.jsonl import Problem
+from assistant.jsonl import Problem, shown
 from train.data.curate.rows import Block, Row, place, rows
 from train.data.curate.rules import ANSWER_SCORE, QUESTION_SCORE
+
+_NUMBER = re.compile(r"-?[0-9]{1,18}")
+"""What the database can hold."""
 
 
 class Text(NamedTuple):
@@ -60,7 +64,8 @@ class Comment(NamedTuple):
 class Parsed(NamedTuple):
     """What a block holds."""
 
-    kept: list[Question | Answer | Comment]
+    kept: list[tuple[int, Question | Answer | Comment]]
+    """Each with the byte its row begins at."""
     rows: int
     answers: int
     problems: list[Problem]
@@ -69,10 +74,9 @@ class Parsed(NamedTuple):
 def _number(values: dict[str, str], name: str) -> int:
     if name not in values:
         raise ValueError(f"has no {name}")
-    try:
-        return int(values[name])
-    except ValueError:
-        raise ValueError(f"its {name} is {values[name]!r}, which is no number") from None
+    if not _NUMBER.fullmatch(values[name]):
+        raise ValueError(f"its {name} is {shown(values[name])}, which is no number")
+    return int(values[name])
 
 
 def _text(values: dict[str, str], body: str) -> Text:
@@ -119,7 +123,7 @@ def _comment(row: Row, database: Path) -> Comment | None:
 def parse(name: str, path: str, database: Path, block: Block) -> Parsed:
     """What a block of the table `name` (Posts or Comments) holds; runs in a process of its own."""
     problems: list[Problem] = []
-    kept: list[Question | Answer | Comment] = []
+    kept: list[tuple[int, Question | Answer | Comment]] = []
     count = answers = 0
     for row in rows(block, path, problems):
         count += 1
@@ -130,5 +134,5 @@ def parse(name: str, path: str, database: Path, block: Block) -> Parsed:
             problems.append(Problem(place(path, row.offset), str(error)))
             continue
         if found is not None:
-            kept.append(found)
+            kept.append((row.offset, found))
     return Parsed(kept, count, answers, problems)

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.table import Table as Printed
+from rich.text import Text
 
+from assistant.console import visible
 from assistant.errors import ThousandError
 from train.data.curate.choose import Choice
 
@@ -88,5 +90,7 @@ def parts_table(curated: Curated) -> Printed:
     table = _right(Printed("part", "group", "come", "left by the rules", "selected", box=None), 2)
     selected = Counter(candidate.part for candidate in curated.choice.chosen)
     for part, found in curated.funnels.items():
-        table.add_row(part, curated.groups[part], f"{found.come:,}", f"{found.left:,}", f"{selected[part]:,}")
+        table.add_row(
+            Text(visible(part)), curated.groups[part], f"{found.come:,}", f"{found.left:,}", f"{selected[part]:,}"
+        )
     return table

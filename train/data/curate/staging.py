@@ -10,9 +10,9 @@ from pathlib import Path
 from assistant.base_model import Say
 from assistant.jsonl import Problem
 from train.data.curate.cores import in_order
-from train.data.curate.dump import Table, TableName, open_table
+from train.data.curate.dump import Table, TableName, read_blocks
 from train.data.curate.posts import Answer, Comment, Parsed, Question, parse, unpack_text
-from train.data.curate.rows import BLOCK, Block, blocks, place
+from train.data.curate.rows import BLOCK, Block, place
 
 MOST_PROBLEMS = 20
 """Of a table that are told each by itself; all are counted."""
@@ -51,23 +51,28 @@ def prepare(path: Path, tables: dict[TableName, Table], say: Say) -> None:
             file.unlink()
 
 
+def blocks_of(table: Table, offset: int | None = None) -> int:
+    """How many blocks a table has, or has up to a byte."""
+    return -(-(table.size if offset is None else min(offset, table.size)) // BLOCK)
+
+
 def blocks_read(path: Path, table: Table) -> int:
     """How many blocks of a table are in the database already."""
     with database(path) as found:
         row = found.execute("SELECT offset, done FROM tables WHERE name = ?", (table.name,)).fetchone()
     offset, done = row or (0, 0)
-    return -(-table.size // BLOCK) if done else int(offset) // BLOCK
+    return blocks_of(table) if done else blocks_of(table, offset)
 
 
-def _keep(found: sqlite3.Connection, name: str, path: str, parsed: Parsed) -> list[Problem]:
+def _keep(found: sqlite3.Connection, path: str, parsed: Parsed) -> list[Problem]:
     """Put what a block holds into the database; a problem for each id that is there already."""
     problems = []
-    for item in parsed.kept:
+    for offset, item in parsed.kept:
         marks = ", ".join("?" * len(item))
         kind = {Question: "questions", Answer: "answers", Comment: "comments"}[type(item)]
         done = found.execute(f"INSERT OR IGNORE INTO {kind} VALUES ({marks})", item)  # noqa: S608
         if not done.rowcount:
-            problems.append(Problem(path, f"the id {item.id} stands twice in {kind}; the first is used"))
+            problems.append(Problem(place(path, offset), f"the id {item.id} stands twice in {kind}; the first is used"))
     return problems
 
 
@@ -78,33 +83,33 @@ def _tell(found: sqlite3.Connection, name: str, problems: list[Problem]) -> None
     found.execute("UPDATE tables SET bad = bad + ? WHERE name = ?", (len(problems), name))
 
 
-def _only_blocks(table: Table, offset: int, problems: list[Problem]) -> Iterator[Block]:
-    with open_table(table, offset) as stream:
-        for item in blocks(stream, table.where, offset):
-            if isinstance(item, Problem):
-                problems.append(item)
-            else:
-                yield item
+def _parsed(name: TableName, where: str, path: Path, item: Block | Problem) -> Parsed:
+    return Parsed([], 0, 0, [item]) if isinstance(item, Problem) else parse(name, where, path, item)
 
 
-def read(path: Path, table: Table, pool: Executor | None, step: Callable[[], None]) -> None:
-    """Read a table into the site's database, from where it was left; `step` is called after each block."""
+def read(path: Path, table: Table, pool: Executor | None, at: Callable[[int], None]) -> None:
+    """Read a table into the site's database, from where it was left; `at` is called with the byte it has come to."""
     with database(path) as found:
         found.execute("INSERT OR IGNORE INTO tables VALUES (?, ?, 0, 0, 0, 0, 0)", (table.name, table.stamp))
         found.commit()
         offset, done = found.execute("SELECT offset, done FROM tables WHERE name = ?", (table.name,)).fetchone()
         if done:
             return
+        # Told with the block behind them, in one transaction: a run that is broken off tells each once.
         problems: list[Problem] = []
-        work = partial(parse, table.name, table.where, path)
-        for block, parsed in in_order(pool, work, _only_blocks(table, offset, problems)):
-            _tell(found, table.name, parsed.problems + _keep(found, table.name, table.where, parsed))
+        work = partial(_parsed, table.name, table.where, path)
+        for item, parsed in in_order(pool, work, read_blocks(table, offset)):
+            problems += parsed.problems
+            if isinstance(item, Problem):
+                continue
+            _tell(found, table.name, problems + _keep(found, table.where, parsed))
+            problems.clear()
             found.execute(
                 "UPDATE tables SET offset = ?, rows = rows + ?, answers = answers + ? WHERE name = ?",
-                (block.next, parsed.rows, parsed.answers, table.name),
+                (item.next, parsed.rows, parsed.answers, table.name),
             )
             found.commit()
-            step()
+            at(item.next)
         if table.name == "Posts":
             problems.extend(_orphans(found, table.where))
             _find_tops(found)

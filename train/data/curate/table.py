@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from assistant.dialogue import is_text
-from assistant.jsonl import Line, Problem, parse_object
+from assistant.jsonl import Line, Problem, parse_object, shown
 from train.data.curate.files import Raw
 from train.data.curate.items import Item, Judged
 from train.data.curate.markdown import Clean, clean, clean_markdown
@@ -138,8 +138,8 @@ def _number(values: dict[str, Any], column: str) -> float:
     value = _value(values, column)
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
-        raise ValueError(f"its {column} is {value!r}, which is no number")
+        raise ValueError(f"its {column} is {shown(value)}, which is no number")
     return number
