@@ -125,10 +125,11 @@ class Progress:
             nonlocal answered
             answered += count
             self._done += count
+            spent = time.monotonic() - began
+            self._seconds_of_asking = spent / max(1, answered) * self._turns
             if answered == self._turns:
-                self._to_ask -= 1
-                self._seconds_of_asking = time.monotonic() - began
-            self._tell(f"{training.label}: answer {answered} of {self._turns}", 0.0)
+                self._to_ask, spent = self._to_ask - 1, 0.0
+            self._tell(f"{training.label}: answer {answered} of {self._turns}", -spent)
 
         return more
 
