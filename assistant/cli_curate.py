@@ -71,8 +71,8 @@ def curate_stackexchange(
     sites, bad = stackexchange.sites_of(dump, say)
     if explain is not None:
         databases = stackexchange.stage(sites, to, say)
-        choice = choose(stackexchange.parts(databases, seed), {"stem": stem, "other": other}, seed, say)
-        _print(explained(databases, choice, explain))
+        wanted = {"stem": stem, "other": other}
+        _print(explained(databases, lambda: choose(stackexchange.parts(databases, seed), wanted, seed, say), explain))
         return
     _tell(stackexchange.curate(sites, bad, to, {"stem": stem, "other": other}, chains, seed, say), to)
 
@@ -108,7 +108,7 @@ def _curate_rows(
     from train.data.curate import rows_run
 
     if explain is not None:
-        _print([rows_run.explain(kind, files, to, number, seed, explain, say)])
+        _print(rows_run.explain(kind, files, to, number, seed, explain, say))
         return
     _tell(rows_run.curate(kind, files, to, number, chains, seed, say), to)
 

@@ -76,7 +76,9 @@ def test_the_best_ranked_path_is_taken_whatever_form_the_messages_have(
         pytest.importorskip("pyarrow.parquet").write_table(pyarrow.Table.from_pylist(values), file)
     else:
         write(file, values)
-    assert curate(file, "--explain", "tree-2").out.startswith("language: drops it: de")
+    explained = curate(file, "--explain", "tree-2").out
+    assert explained.startswith("tree-state: nothing found\nlanguage: drops it: de\nno-answer: nothing found\n")
+    assert explained.endswith("audit: nothing found\n")
     result = curate(file)
     assert result.code == 0, result.err
     assert dropped(result) == {"language": 1}

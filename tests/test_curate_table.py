@@ -15,6 +15,7 @@ from tests.dumps import TITLES, dropped, lines, prose
 from train.data.curate import items
 from train.data.curate.csv_rows import Header, csv_rows
 from train.data.curate.markdown import clean_markdown
+from train.data.curate.row_rules import RULES
 
 pytestmark = pytest.mark.usefixtures("real_home")
 
@@ -92,8 +93,10 @@ def test_each_rule_drops_its_fault_explains_it_and_can_be_switched_off(curate: C
     file = table(tmp_path / "desk.csv", rows)
     options = ("--id", "number", "--score", "votes", "--min-score", 0)
     for name in ("the-site", "duplicate-prompt", "score"):
-        assert curate(file, *options, "--explain", name).out.startswith(f"{name}: drops it: ")
-    assert curate(file, *options, "--explain", "0").out == "selected\n"
+        assert f"{name}: drops it: " in curate(file, *options, "--explain", name).out
+    kept = curate(file, *options, "--explain", "0").out
+    assert kept.startswith("score: nothing found\nempty: nothing found\n")
+    assert kept.endswith("audit: nothing found\nselected\n")
     assert not (tmp_path / "out" / "table.jsonl").exists()
     result = curate(file, *options)
     assert result.code == 0, result.err
@@ -104,6 +107,16 @@ def test_each_rule_drops_its_fault_explains_it_and_can_be_switched_off(curate: C
     assert {line["id"] for line in selected(tmp_path)} == {"0", "1", "first-person"}
     assert "no such rule; there are markup, prompt" in curate(file, "--without", "tone").err
     assert "no row" in curate(file, *options, "--explain", "gone").err.lower()
+
+
+def test_explaining_says_what_every_rule_finds(curate: Command, tmp_path: Path) -> None:
+    faults = f"{P} That is how I do it.\n\nEDIT: write to ada@lovelace.org."
+    file = table(tmp_path / "desk.csv", [*good(2), ["bad", TITLES[5], faults, "1", "a", "x"]])
+    options = ("--id", "number", "--without", "the-site", "--explain", "bad")
+    found = dict(line.split(": ", 1) for line in curate(file, *options).out.splitlines())
+    assert list(found) == [name for name in RULES if name not in ("score", "the-site")]
+    assert {name for name, what in found.items() if what != "nothing found"} == {"first-person", "personal-data"}
+    assert found["personal-data"] == "drops it: e-mail address: ada@lovelace.org"
 
 
 def test_html_becomes_markdown(curate: Command, tmp_path: Path) -> None:

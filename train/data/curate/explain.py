@@ -1,6 +1,6 @@
 """Why one question of a dump was selected, or was not."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from assistant.errors import ThousandError
@@ -11,8 +11,22 @@ from train.data.curate.rules import ANSWER_SCORE, QUESTION_SCORE, RULES
 from train.data.curate.staging import database
 
 
-def explain(databases: Mapping[str, Path], choice: Choice, identifier: str) -> Iterator[str]:
-    """What each rule says of a question, a line each, and what became of it in the end.
+def told(rule: str, found: str | None) -> str:
+    """What a rule says, as a line."""
+    return f"{rule}: " + ("nothing found" if found is None else f"drops it: {found}")
+
+
+def fate(choice: Choice, identifier: str) -> str:
+    """What became of one that no rule drops, as a line."""
+    if any(candidate.id == identifier for candidate in choice.chosen):
+        return "selected"
+    return told(
+        *choice.reasons.get(identifier, ("lower-scores", "it is not among the highest scores that were looked at"))
+    )
+
+
+def explain(databases: Mapping[str, Path], chosen: Callable[[], Choice], identifier: str) -> Iterator[str]:
+    """What each rule says of a question, a line each, and what became of it in the end; `chosen` is asked only when none drops it.
 
     Raises ThousandError when there is no such question.
     """
@@ -41,17 +55,7 @@ def explain(databases: Mapping[str, Path], choice: Choice, identifier: str) -> I
     except ValueError as error:
         yield f"answer-length: drops it: {error}"
         return
-    dropped = False
-    for rule in RULES:
-        what = rule.found(pair)
-        dropped = dropped or what is not None
-        yield f"{rule.name}: " + ("nothing found" if what is None else f"drops it: {what}")
-    if dropped:
-        return
-    if any(candidate.id == identifier for candidate in choice.chosen):
-        yield "selected"
-    elif identifier in choice.reasons:
-        rule_name, what = choice.reasons[identifier]
-        yield f"{rule_name}: drops it: {what}"
-    else:
-        yield "lower-scores: drops it: it is not among the highest scores of its site that were looked at"
+    findings = [(rule.name, rule.found(pair)) for rule in RULES]
+    yield from (told(*finding) for finding in findings)
+    if all(found is None for _, found in findings):
+        yield fate(chosen(), identifier)

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from assistant.jsonl import Problem
 from train.data.curate.choose import Candidate, Part
 from train.data.curate.cores import in_order
 from train.data.curate.files import Raw, Step, read, stamp
 from train.data.curate.report import Funnel
+from train.data.curate.row_rules import Finding
 from train.data.curate.staging import MOST_PROBLEMS
 
 PIECE = 1_000_000
@@ -85,8 +86,16 @@ class Piece(NamedTuple):
         return [step.found for step in self.steps if isinstance(step.found, Problem)]
 
 
-Judge = Callable[[str, list[Raw]], Judged]
-"""What the rows of a file, by its path, are; runs in a process of its own."""
+class Judge(Protocol):
+    """What the rows of a file are."""
+
+    def __call__(self, file: str, raws: list[Raw]) -> Judged:
+        """The items of some rows of a file, by its path; runs in a process of its own."""
+
+    def findings(self, raws: list[Raw]) -> Iterator[Finding]:
+        """What each rule says of the rows of one item."""
+
+
 Joined = Callable[[Raw, Raw], bool]
 """Whether two rows that follow one another belong to one item, and so to one piece."""
 
@@ -246,11 +255,24 @@ def longest(path: Path, most: int, taken: Sequence[str]) -> list[str]:
     return ids[:most]
 
 
-def verdict(path: Path, identifier: str) -> tuple[str | None, str | None] | None:
-    """The rule that drops an item and what it found; None where there is no such item."""
+def place_and_verdict(path: Path, identifier: str) -> tuple[str, str | None, str | None] | None:
+    """Where an item stands, the first rule that drops it, and what that found; None where there is no such item."""
     with database(path) as found:
-        row = found.execute("SELECT rule, found FROM items WHERE id = ?", (identifier,)).fetchone()
-    return None if row is None else (row[0], row[1])
+        row = found.execute("SELECT place, rule, found FROM items WHERE id = ?", (identifier,)).fetchone()
+    return None if row is None else (row[0], row[1], row[2])
+
+
+def rows_at(file: Path, kind: Kind, place: int) -> list[Raw]:
+    """The rows of the item that begins at a line, or row, of a file."""
+    found: list[Raw] = []
+    for step in read(file, kind.wanted, kind.whole, 0, 0):
+        raw = step.found
+        if not isinstance(raw, Raw) or raw.place < place:
+            continue
+        if found and not kind.joined(found[-1], raw):
+            break
+        found.append(raw)
+    return found
 
 
 def some_ids(path: Path) -> list[str]:

@@ -2,7 +2,8 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -13,7 +14,7 @@ from assistant.jsonl import Problem, shown
 from train.data.curate.files import Raw
 from train.data.curate.items import Item, Judged
 from train.data.curate.markdown import Clean, clean_markdown
-from train.data.curate.row_rules import Bounds, first_fault
+from train.data.curate.row_rules import Bounds, Finding, findings, first_fault
 from train.data.curate.table import finished, values_of
 
 LICENSE = "Apache-2.0"
@@ -54,36 +55,56 @@ class Trees:
                 judged.problems.append(Problem(f"{file}:{raw.place}", str(error)))
         for _, group in groupby(read, key=_item_of):
             of_item = list(group)
-            place, first = of_item[0][0].place, of_item[0][1]
+            place = of_item[0][0].place
             try:
-                root = first["prompt"] if "prompt" in first else _rooted([message for _, message in of_item])
-                judged.items.append(self._item(file, place, first, root))
+                tree, path = _path_of([message for _, message in of_item])
+                judged.items.append(self._item(file, place, tree, path))
             except (ValueError, RecursionError) as error:
                 judged.problems.append(Problem(f"{file}:{place}", str(error)))
         return judged
 
-    def _item(self, file: str, line: int, tree: Message, root: Any) -> Item:
+    def _item(self, file: str, line: int, tree: Message, path: list[Message]) -> Item:
         name = Path(file).name
-        path = _best_path(_checked(root))
-        item = Item(_text_of(tree, "message_tree_id"), f"{name}:{line}", self.language, 0.0, None, None)
-        language = path[0].get("lang")
-        if tree.get("tree_state", _READY) != _READY:
-            return item._replace(rule="tree-state", found=str(tree["tree_state"]))
-        if language != self.language:
-            return item._replace(part=str(language), rule="language", found=str(language))
-        if len(path) < 2:
-            return item._replace(rule="no-answer", found="no answer that was not deleted or refused")
-        texts: list[Clean] = []
-        for prompt, answer in zip(path[::2], path[1::2], strict=False):
-            pair = [clean_markdown(_text_of(message, "text")) for message in (prompt, answer)]
-            fault = _labelled(prompt) or _labelled(answer) or first_fault(pair[0], pair[1], self.bounds)
-            if fault is not None and not texts:
-                return item._replace(rule=fault[0], found=fault[1])
-            if fault is not None:
-                break  # What comes before it stands without it.
-            texts += pair
+        identifier, language = _text_of(tree, "message_tree_id"), str(path[0].get("lang"))
+        item = Item(identifier, f"{name}:{line}", language, 0.0, None, None)
+        fault = first_fault(self._findings(tree, path))
+        if fault is not None:
+            return item._replace(rule=fault[0], found=fault[1])
+        used = 2
+        while used < len(path) and first_fault(self._of_pair(path[used : used + 2])) is None:
+            used += 2  # What comes before an answer that a rule drops stands without it.
         item = item._replace(score=_labels(path[1]).get("quality", 0.0))
-        return finished(item, texts, _credits(path[: len(texts)]))
+        return finished(item, list(map(_cleaned, path[:used])), _credits(path[:used]))
+
+    def findings(self, raws: list[Raw]) -> Iterator[Finding]:
+        """What each rule says of a tree and its first answer; rows of it that cannot be read are passed over, as above."""
+        messages = []
+        for raw in raws:
+            with suppress(ValueError):
+                messages.append(values_of(raw))
+        yield from self._findings(*_path_of(messages))
+
+    def _findings(self, tree: Message, path: list[Message]) -> Iterator[Finding]:
+        state, language = tree.get("tree_state", _READY), path[0].get("lang")
+        yield "tree-state", None if state == _READY else str(state)
+        yield "language", None if language == self.language else str(language)
+        yield "no-answer", None if len(path) > 1 else "no answer that was not deleted or refused"
+        if len(path) > 1:
+            yield from self._of_pair(path[:2])
+
+    def _of_pair(self, pair: list[Message]) -> Iterator[Finding]:
+        yield "labels", _labelled(pair[0]) or _labelled(pair[1])
+        yield from findings(_cleaned(pair[0]), _cleaned(pair[1]), self.bounds)
+
+
+def _cleaned(message: Message) -> Clean:
+    return clean_markdown(_text_of(message, "text"))
+
+
+def _path_of(messages: list[Message]) -> tuple[Message, list[Message]]:
+    """The tree that one line, or the messages of one tree, are, and its best path. Raises ValueError with the reason."""
+    first = messages[0]
+    return first, _best_path(_checked(first["prompt"] if "prompt" in first else _rooted(messages)))
 
 
 def _item_of(read: tuple[Raw, Message]) -> object:
@@ -196,10 +217,10 @@ def _labels(message: Message) -> dict[str, float]:
     return {name: mean for name, value in pairs if isinstance(name, str) and (mean := _number(value)) is not None}
 
 
-def _labelled(message: Message) -> tuple[str, str] | None:
+def _labelled(message: Message) -> str | None:
     labels = _labels(message)
     bad = next((name for name in _BAD_LABELS if labels.get(name, 0.0) >= LABELLED), None)
-    return ("labels", f"{bad} {labels[bad]:.2f}") if bad else None
+    return f"{bad} {labels[bad]:.2f}" if bad else None
 
 
 def _credits(path: Sequence[Message]) -> list[dict[str, str]]:

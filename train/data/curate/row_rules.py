@@ -1,7 +1,7 @@
 """The rules on rows of a table and on message trees: those of Stack Exchange that fit any text, and what the audit and personal
 data add."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import regex
@@ -14,6 +14,8 @@ from train.data.curate.phrases import HIDDEN_LINK, NOT_ALONE
 from train.data.curate.rules import LONGEST_PROMPT, Exchange, first_person, other_answers, prose, the_site, unseen
 from train.data.personal import personal
 
+Finding = tuple[str, str | None]
+"""A rule, and what it found that drops a text, or None."""
 SHORTEST, LONGEST = 200, 4_096
 """Characters of an answer. The upper bound is the paper's; its lower one, 1,200, is for Stack Exchange."""
 _GONE = regex.compile(r"\W*(?:deleted|removed|n/?a|none|null|nan)?\W*", regex.IGNORECASE)
@@ -98,16 +100,18 @@ SWITCHED = tuple(name for name in RULES if name not in ("score", "empty"))
 """Those that can be switched off."""
 
 
-def first_fault(prompt: Clean, answer: Clean, bounds: Bounds) -> tuple[str, str] | None:
-    """The first rule that drops a prompt with its answer, and what it found."""
+def findings(prompt: Clean, answer: Clean, bounds: Bounds) -> Iterator[Finding]:
+    """What each rule that is not switched off says of a prompt with its answer, in their order."""
     for name in RULES:
         if name in bounds.without or name == "score":
             continue
         if name == "answer-length":
             size = len(answer.text)
-            what = None if bounds.shortest <= size <= bounds.longest else f"{size:,} characters"
+            yield name, None if bounds.shortest <= size <= bounds.longest else f"{size:,} characters"
         else:
-            what = _FOUND[name](prompt, answer)
-        if what is not None:
-            return name, what
-    return None
+            yield name, _FOUND[name](prompt, answer)
+
+
+def first_fault(found: Iterable[Finding]) -> tuple[str, str] | None:
+    """The first rule that drops something, and what it found; those behind it are not asked."""
+    return next(((rule, what) for rule, what in found if what is not None), None)

@@ -1,6 +1,6 @@
 """From files of rows to examples: read and judge, mark what stands twice, choose, credit, write."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from assistant.base_model import Say
@@ -12,6 +12,7 @@ from assistant.provenance import Provenance, Work
 from train.data.curate import items
 from train.data.curate.choose import choose
 from train.data.curate.cores import cores
+from train.data.curate.explain import fate, told
 from train.data.curate.files import size_of, usable
 from train.data.curate.items import DUPLICATES, Kind
 from train.data.curate.judge import code_stamp
@@ -94,19 +95,18 @@ def curate(kind: Kind, sources: Sequence[Path], folder: Path, number: int, chain
 
 def explain(
     kind: Kind, sources: Sequence[Path], folder: Path, number: int, seed: int, identifier: str, say: Say
-) -> str:
-    """Why a row was selected, or was not, in a line. Raises ThousandError when there is no such row."""
+) -> Iterator[str]:
+    """What each rule says of a row, a line each, and what became of it. Raises ThousandError when there is no such row."""
     path, _ = stage(kind, sources, folder)
-    verdict = items.verdict(path, identifier)
-    if verdict is None:
+    known = items.place_and_verdict(path, identifier)
+    if known is None:
         some = ", ".join(items.some_ids(path))
         raise ThousandError(f"No row that could be read has the id {identifier!r}; there are ids such as {some}.")
-    rule, found = verdict
-    choice = choose(items.parts(path), {"": number}, seed, say)
+    place, rule, found = known
+    name, _, line = place.rpartition(":")
+    file = next(source for source in sources if source.name == name)
+    yield from (told(*finding) for finding in kind.judge.findings(items.rows_at(file, kind, int(line))))
     if rule is None:
-        if any(candidate.id == identifier for candidate in choice.chosen):
-            return "selected"
-        rule, found = choice.reasons.get(
-            identifier, ("lower-scores", "it is not among the highest scores that were looked at")
-        )
-    return f"{rule}: drops it: {found}"
+        yield fate(choose(items.parts(path), {"": number}, seed, say), identifier)
+    elif rule in DUPLICATES:
+        yield told(rule, found)

@@ -3,6 +3,7 @@
 import hashlib
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from assistant.jsonl import Line, Problem, parse_object, shown
 from train.data.curate.files import Raw
 from train.data.curate.items import Item, Judged
 from train.data.curate.markdown import Clean, clean, clean_markdown
-from train.data.curate.row_rules import Bounds, first_fault
+from train.data.curate.row_rules import Bounds, Finding, findings, first_fault
 from train.data.words import normal
 
 CHANGES = "selected from a table; made into Markdown; links, images and markup removed"
@@ -64,25 +65,51 @@ class Reading:
 
     def _item(self, file: str, raw: Raw, values: dict[str, Any]) -> Item:
         columns, name = self.columns, Path(file).name
-        texts = [_text(values, columns.prompt), _text(values, columns.answer)]
+        texts = self._texts(values)
         score = 0.0 if columns.score is None else _number(values, columns.score)
         identifier = f"{name.partition('.')[0]}-{raw.place}" if columns.id is None else _label(values, columns.id)
         if not identifier or len(identifier) > LONGEST_ID:
             raise ValueError(f"its {columns.id} has {len(identifier)} characters; an id has 1 to {LONGEST_ID}")
         part = name if columns.group is None else _label(values, columns.group) or "(none)"
         item = Item(identifier, f"{name}:{raw.place}", part, score, None, None)
-        if self.min_score is not None and score < self.min_score:
-            return item._replace(rule="score", found=f"{score:g}")
+        below = self._below(score)
+        if below is not None:
+            return item._replace(rule="score", found=below)
         try:
-            prompt, answer = (clean(text) if self.html else clean_markdown(text) for text in texts)
+            pair = self._pair(*texts)
         except ValueError as error:
             return item._replace(rule="answer-length", found=str(error))
-        prompt = prompt._replace(text=_TAG.sub("", prompt.text))
-        answer = answer._replace(text=_ARTICLE.sub(r"\1he following answer", answer.text))
-        fault = first_fault(prompt, answer, self.bounds)
+        fault = first_fault(findings(*pair, self.bounds))
         if fault is not None:
             return item._replace(rule=fault[0], found=fault[1])
-        return finished(item, [prompt, answer], self._credits(values))
+        return finished(item, list(pair), self._credits(values))
+
+    def findings(self, raws: list[Raw]) -> Iterator[Finding]:
+        """What each rule says of a row. Raises ValueError when it cannot be read."""
+        values = values_of(raws[0])
+        if self.columns.score is not None and self.min_score is not None:
+            yield "score", self._below(_number(values, self.columns.score))
+        texts = self._texts(values)
+        try:
+            pair = self._pair(*texts)
+        except ValueError as error:
+            yield "answer-length", str(error)
+            return
+        yield from findings(*pair, self.bounds)
+
+    def _below(self, score: float) -> str | None:
+        return f"{score:g}" if self.min_score is not None and score < self.min_score else None
+
+    def _texts(self, values: dict[str, Any]) -> tuple[str, str]:
+        return _text(values, self.columns.prompt), _text(values, self.columns.answer)
+
+    def _pair(self, *texts: str) -> tuple[Clean, Clean]:
+        """Prompt and answer without markup. Raises ValueError when one of them cannot be read."""
+        prompt, answer = (clean(text) if self.html else clean_markdown(text) for text in texts)
+        return (
+            prompt._replace(text=_TAG.sub("", prompt.text)),
+            answer._replace(text=_ARTICLE.sub(r"\1he following answer", answer.text)),
+        )
 
     def _credits(self, values: dict[str, Any]) -> list[dict[str, str]]:
         named = {"url": self.columns.url, "author": self.columns.author, "license": self.columns.license}
