@@ -3,6 +3,7 @@
 A judge that fails is counted as failed, never as a vote or a grade.
 """
 
+import json
 import re
 import threading
 import time
@@ -23,8 +24,8 @@ CONCURRENT = 4
 ATTEMPTS = 3
 BACK_OFF = 2.0
 """Seconds before the second attempt; twice as many before each next one."""
-TIMEOUT = httpx.Timeout(120.0, connect=10.0)
-"""Seconds that a reply, or a connection, may keep us waiting."""
+PATIENCE, CONNECT = 120.0, 10.0
+"""Seconds that a whole reply, and a connection, may take."""
 GIVE_UP = 5
 """Questions in a row without a reply after which the judge is down, and is not asked further."""
 LONGEST_REPLY = 400
@@ -105,10 +106,10 @@ def request(judge: JudgeName, system: str, question: str) -> dict[str, Any]:
     }
 
 
-def _content(response: httpx.Response) -> str | None:
-    """The text of a chat completion, or None when the response is none."""
+def _content(body: bytes) -> str | None:
+    """The text of a chat completion, or None when the body is none."""
     try:
-        content = response.json()["choices"][0]["message"]["content"]
+        content = json.loads(body)["choices"][0]["message"]["content"]
     except (ValueError, LookupError, TypeError):
         return None
     return content if isinstance(content, str) and is_text(content) else None
@@ -149,21 +150,32 @@ class Line:
             if attempt:
                 time.sleep(BACK_OFF * 2 ** (attempt - 1))
             try:
-                response = self._client.post("/chat/completions", json=body)
+                status, said = self._post(body)
             except httpx.HTTPError as error:
                 failure = f"{type(error).__name__}: {error}"
                 continue
-            if response.status_code == 200:
-                return _content(response), "the response is no chat completion"
-            failure = f"HTTP {response.status_code}: {response.text[:200]}"
-            if response.status_code not in (408, 429) and response.status_code < 500:
+            if status == 200:
+                return _content(said), "the response is no chat completion"
+            failure = f"HTTP {status}: {said[:200].decode(errors='replace')}"
+            if status not in (408, 429) and status < 500:
                 break
         return None, failure
+
+    def _post(self, body: dict[str, Any]) -> tuple[int, bytes]:
+        """Status and body. The client's own timeout is between two bytes, and a proxy may send blanks for ever."""
+        late, said = time.monotonic() + PATIENCE, b""
+        with self._client.stream("POST", "/chat/completions", json=body) as response:
+            for part in response.iter_bytes():
+                said += part
+                if time.monotonic() > late:
+                    raise httpx.ReadTimeout(f"no whole reply within {PATIENCE:g} seconds")
+        return response.status_code, said
 
 
 @contextmanager
 def line_to(judge: Judge) -> Iterator[Line]:
     """The judge, ready to be asked."""
     headers = {"Authorization": f"Bearer {judge.key.get_secret_value()}"} if judge.key else {}
-    with httpx.Client(base_url=judge.url, headers=headers, timeout=TIMEOUT) as client:
+    timeout = httpx.Timeout(PATIENCE, connect=CONNECT)
+    with httpx.Client(base_url=judge.url, headers=headers, timeout=timeout) as client:
         yield Line(client)

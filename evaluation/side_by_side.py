@@ -1,6 +1,6 @@
 """Several systems and one set of prompts: what each says, scored alike and shown beside one another."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +8,8 @@ from typing import Any
 from assistant import release
 from assistant.base_model import Say
 from assistant.gguf_merge import Progress
-from evaluation.asking import ask
+from assistant.release import Release
+from evaluation.asking import Done, ask
 from evaluation.conversations import where_it_fails
 from evaluation.endpoint import is_endpoint
 from evaluation.sets import PromptSet, Replies
@@ -37,11 +38,52 @@ class Judged:
     """Prompts that it had been asked before in other words."""
 
 
+def one_by_one(
+    names: Sequence[str],
+    of: Release,
+    asked: PromptSet,
+    *,
+    settings: Mapping[str, Any],
+    engine: EngineName,
+    say: Say,
+    progress: Progress,
+    bar: Bar,
+) -> Iterator[tuple[System, Replies, list[str]]]:
+    """Each system (`open_system`; `base` and `urial` are those of the release `of`), what it says, and which prompts it had been asked
+    before in other words. One after the other, so that one model is in memory.
+
+    Raises ThousandError for an endpoint that does not answer, before any system is asked.
+    """
+
+    def opened(name: str) -> System:
+        return open_system(name, of, engine=engine, say=say, settings=settings, progress=progress)
+
+    elsewhere = {name: opened(name) for name in names if is_endpoint(name)}
+    check_names(elsewhere.values())
+    for name in names:
+        system = elsewhere.get(name) or opened(name)
+        with bar(system.name) as advance:
+            answered = ask(system, [asked], _counting(advance, asked.turns))
+        (replies,) = answered.replies
+        yield system, replies, answered.changed
+
+
+def _counting(advance: Callable[[int, int, str], None], total: int) -> Done:
+    done = 0
+
+    def more(count: int) -> None:
+        nonlocal done
+        done += count
+        advance(done, total, "")
+
+    return more
+
+
 def judge_systems(
     names: Sequence[str],
     asked: PromptSet,
     *,
-    settings: dict[str, Any],
+    settings: Mapping[str, Any],
     engine: EngineName,
     say: Say,
     progress: Progress,
@@ -52,27 +94,8 @@ def judge_systems(
     Raises ThousandError for one that cannot be had, before any is asked.
     """
     known = [release.read(release.path(name, say)) for name in names if not need_not_be_here(name)]
-
-    def opened(name: str) -> System:
-        return open_system(name, known[0], engine=engine, say=say, settings=settings, progress=progress)
-
-    elsewhere = {name: opened(name) for name in names if is_endpoint(name)}
-    check_names(elsewhere.values())
-    judged = []
-    for name in names:
-        system = elsewhere.get(name) or opened(name)
-        done = 0
-        with bar(system.name) as advance:
-
-            def more(count: int, advance: Callable[[int, int, str], None] = advance) -> None:
-                nonlocal done
-                done += count
-                advance(done, asked.turns, "")
-
-            answered = ask(system, [asked], more)
-        (replies,) = answered.replies
-        judged.append(Judged(system, replies, summary(asked.columns(replies)), answered.changed))
-    return judged
+    said = one_by_one(names, known[0], asked, settings=settings, engine=engine, say=say, progress=progress, bar=bar)
+    return [Judged(system, replies, summary(asked.columns(replies)), changed) for system, replies, changed in said]
 
 
 def to_know(asked: PromptSet, judged: Sequence[Judged]) -> list[str]:

@@ -2,14 +2,14 @@
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-Reply = tuple[int, str]
-"""HTTP status and body."""
+Reply = tuple[int, str | Iterable[str]]
+"""HTTP status and body, whole or piece by piece."""
 
 
 def completion(text: str) -> Reply:
@@ -45,7 +45,8 @@ def judging(reply: Callable[[str], Reply]) -> Iterator[Seen]:
             try:
                 self.send_response(status)
                 self.end_headers()
-                self.wfile.write(body.encode())
+                for piece in [body] if isinstance(body, str) else body:
+                    self.wfile.write(piece.encode())
             except OSError:
                 return  # the client did not wait
 

@@ -5,7 +5,6 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 from pydantic import SecretStr
 
@@ -41,7 +40,7 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_truth_9_a_judge_that_fails_is_counted_as_failed_never_as_a_score(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(judge_model, "TIMEOUT", httpx.Timeout(0.5))
+    monkeypatch.setattr(judge_model, "PATIENCE", 0.5)
     monkeypatch.setattr(judge_model, "GIVE_UP", 99)
     over, tries = threading.Event(), {"flaky": 0}
 

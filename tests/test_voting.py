@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from evaluation import judge_model
@@ -178,7 +177,8 @@ def test_where_the_order_decides_it_is_a_tie_and_told(
 def test_a_judge_that_fails_or_talks_nonsense_is_counted_named_and_never_a_vote(
     thousand: Command, home: Path, engines: Engines, prompts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(judge_model, "TIMEOUT", httpx.Timeout(0.5))
+    monkeypatch.setattr(judge_model, "PATIENCE", 0.5)
+    monkeypatch.setattr(judge_model, "GIVE_UP", 99)
     over, well = threading.Event(), prefers(lambda text: "good" in text)
     tries: list[str] = []
 
@@ -197,6 +197,8 @@ def test_a_judge_that_fails_or_talks_nonsense_is_counted_named_and_never_a_vote(
                 return 503, "later"
         if "(6)" in question:
             return completion("Half a pair: \ud83d\nVote: A")
+        if "(7)" in question and not over.is_set():
+            return 200, (" " for _ in iter(lambda: over.wait(0.1), True))
         return completion(well(question))
 
     command = ["evaluate", "prefer", "second", "first", "--prompts", prompts]
@@ -206,21 +208,22 @@ def test_a_judge_that_fails_or_talks_nonsense_is_counted_named_and_never_a_vote(
         finally:
             over.set()
         assert result.code == 0, result.err
-        assert "gave no vote on 5 prompts, not counted: " in result.out
+        assert "gave no vote on 6 prompts, not counted: " in result.out
         for told in (
             "p1: no vote on the scale (A, neither, B): 'I like",
             "'Vote: C'",
             "p3: HTTP 500",
             "p4: ReadTimeout",
+            "p7: ReadTimeout: no whole reply within 0.5 seconds",
             "p6: the response is no chat completion",
         ):
             assert told in result.out
         (tally,) = only(home).tallies
-        assert tally.prompts == 3
-        assert set(tally.no_vote) == {"p1", "p2", "p3", "p4", "p6"}
+        assert tally.prompts == 2
+        assert set(tally.no_vote) == {"p1", "p2", "p3", "p4", "p6", "p7"}
         before = len(seen.requests)
         thousand(*command, *judged_by(seen.url))
-        assert len(seen.requests) - before == 2 * judge_model.ATTEMPTS + 4, "only failures are asked again"
+        assert len(seen.requests) - before == 2 * judge_model.ATTEMPTS + 6, "only failures are asked again"
     (tally,) = only(home).tallies
     assert set(tally.no_vote) == {"p1", "p2", "p3", "p6"}
     raw = [json.loads(line) for file in home.rglob("replies.jsonl") for line in file.read_text().splitlines()]

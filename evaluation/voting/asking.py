@@ -1,6 +1,6 @@
 """The answers that are voted on: one of each system to each prompt of a set, kept as all answers are (`evaluation.asking`)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,9 @@ from assistant.dialogue import Dialogue
 from assistant.errors import ThousandError
 from assistant.gguf_merge import Progress
 from evaluation import safety
-from evaluation.asking import ask
-from evaluation.endpoint import is_endpoint
 from evaluation.sets import PromptSet, Replies, SetName, read_set, scripted
-from evaluation.side_by_side import Bar
-from evaluation.systems import Asked, System, check_names, need_not_be_here, open_system
+from evaluation.side_by_side import Bar, one_by_one
+from evaluation.systems import Asked, need_not_be_here
 from evaluation.tables import changed_remark
 from evaluation.voting.poll import Poll
 from evaluation.voting.scale import ScaleName
@@ -47,29 +45,10 @@ def poll_of(
         raise ThousandError(f"{names[0]} would be compared with itself; name another system.")
     own = [name for name in names if not need_not_be_here(name)]
     known = [release.read(release.path(name, say)) for name in own or [release.current(say)]]
-
-    def opened(name: str) -> System:
-        return open_system(name, known[0], engine=engine, say=say, settings=settings, progress=progress)
-
-    elsewhere = {name: opened(name) for name in names if is_endpoint(name)}
-    check_names(elsewhere.values())
+    said = one_by_one(names, known[0], asked, settings=settings, engine=engine, say=say, progress=progress, bar=bar)
     answered: list[tuple[Asked, Replies]] = []
-    for name in names:
-        system = elsewhere.get(name) or opened(name)
-        with bar(system.name) as advance:
-            said = ask(system, [asked], _counting(advance, asked.turns))
-        for line in changed_remark(system.name, said.changed):
+    for system, replies, changed in said:
+        for line in changed_remark(system.name, changed):
             say(line)
-        answered.append((system.asked, said.replies[0]))
+        answered.append((system.asked, replies))
     return Poll.of(sheet_of(scale, asked.name, asked.file.name, asked.sha256, asked.left_out, asked.scripts, answered))
-
-
-def _counting(advance: Callable[[int, int, str], None], total: int) -> Callable[[int], None]:
-    done = 0
-
-    def more(count: int) -> None:
-        nonlocal done
-        done += count
-        advance(done, total, "")
-
-    return more
