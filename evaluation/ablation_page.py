@@ -14,7 +14,7 @@ from rich.table import Table
 from assistant.console import minutes
 from assistant.files import atomic_path, write_text
 from evaluation.ablations import RECORD, Ablation, ArmResult, Kind
-from evaluation.intervals import Interval, present
+from evaluation.intervals import HOW, Interval, present
 from evaluation.tables import counted, markdown_table
 
 PAPER: dict[Kind, str] = {
@@ -86,8 +86,8 @@ def remarks(record: Ablation) -> list[str]:
     done = sum(len(arm.trained) + len(arm.failed) for arm in record.arms)
     lines = [] if record.whole else [f"Not whole: {done} of {record.planned} arms are done; the same command goes on."]
     lines.append(
-        f"Base {Path(record.base).name}; {record.budget}; {counted(len(record.seeds), 'seed')}. In brackets the 95 % bootstrap interval over "
-        f"the prompts, each with its mean over the seeds; what another choice of data or another seed would change is not in it."
+        f"Base {Path(record.base).name}; {record.budget}; {counted(len(record.seeds), 'seed')}. In brackets the "
+        f"{HOW}, each with its mean over the seeds; what another choice of data or another seed would change is not in it."
     )
     lines += [f"{arm.name}, seed {seed}: failed: {why}" for arm in record.arms for seed, why in arm.failed.items()]
     lines += [
@@ -118,7 +118,7 @@ def lines(record: Ablation) -> str:
     for arm in record.arms:
         for one in arm.trained:
             figures = {
-                f"{of}.{name}": Interval.of(present(column)).model_dump()
+                f"{of}.{name}": Interval.of_measure(name, present(column)).model_dump()
                 for of, columns in one.values.items()
                 for name, column in columns.items()
                 if present(column)

@@ -157,7 +157,7 @@ def _measures(arm: ArmResult, reference: ArmResult | None) -> list[Measure]:
                         set=of,
                         name=name,
                         prompts=len(values),
-                        value=Interval.of(values),
+                        value=Interval.of_measure(name, values),
                         seeds=tuple(round(fmean(mean), 4) for mean in means if mean),
                         difference=_difference(arm, reference, of, name),
                     )

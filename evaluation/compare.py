@@ -156,8 +156,8 @@ def _measures(candidate: Columns, current: Columns) -> tuple[Measure, ...]:
                 Measure(
                     name=name,
                     prompts=len(first),
-                    candidate=Interval.of(first),
-                    current=Interval.of(second),
+                    candidate=Interval.of_measure(name, first),
+                    current=Interval.of_measure(name, second),
                     difference=difference,
                 )
             )

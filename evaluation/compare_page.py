@@ -5,6 +5,7 @@ from rich.table import Table
 from evaluation import tables
 from evaluation.compare import ComparedSet, Comparison
 from evaluation.guard import Reason, guard
+from evaluation.intervals import HOW
 from evaluation.tables import changed_remark, markdown_answers, markdown_table
 
 TITLES = {"dev": "Dev prompts", "conversations": "Scripted conversations", "safety": "Safety prompts"}
@@ -74,7 +75,7 @@ def markdown(comparison: Comparison) -> str:
         "",
         f"{current.name}: {current.sampling.model_dump_json()}",
         "",
-        "Means with their 95 % bootstrap intervals; the difference is over the same prompts, prompt by prompt (conversation by "
+        f"Means with their {HOW}; the difference is over the same prompts, prompt by prompt (conversation by "
         "conversation). One answer a prompt.",
         "",
         *markdown_table(head(comparison), rows(comparison)),

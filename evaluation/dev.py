@@ -96,5 +96,5 @@ def prompt_set(path: Path | None, say: Say) -> PromptSet:
 
 
 def score(answers: Sequence[Answer]) -> dict[str, Any]:
-    """The means of `columns` over the prompts, each with its 95 % bootstrap interval."""
+    """The means of `columns` over the prompts, each with its 95 % interval."""
     return summary(columns(answers))

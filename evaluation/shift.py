@@ -272,7 +272,7 @@ def measure_shift(
         prompts_sha256=asked.sha256,
         left_out=tuple(left_out),
         places=sum(len(one.tokens) for one in answers),
-        stopped=Interval.of([float(reply.stopped) for reply in kept]),
+        stopped=Interval.of_share([float(reply.stopped) for reply in kept]),
         repeated=Interval.of([repeated_share(reply.text) for reply in kept]),
         as_written=Interval.of(
             [sum(token.text == token.choice for token in one.tokens) / len(one.tokens) for one in answers]

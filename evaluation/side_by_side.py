@@ -12,6 +12,7 @@ from assistant.release import Release
 from evaluation.asking import Done, ask
 from evaluation.conversations import where_it_fails
 from evaluation.endpoint import is_endpoint
+from evaluation.intervals import HOW
 from evaluation.sets import PromptSet, Replies
 from evaluation.systems import System, check_names, need_not_be_here, open_system
 from evaluation.tables import changed_remark, markdown_answers, markdown_table, remarks, rows, summary
@@ -114,7 +115,7 @@ def page(asked: PromptSet, judged: Sequence[Judged]) -> str:
     lines = [f"# {TITLES[asked.name]}", ""]
     for name, one in systems.items():
         lines += [f"{name}: {one.system.sampling.model_dump_json()}", ""]
-    lines += ["Means with their 95 % bootstrap intervals; one answer a prompt.", ""]
+    lines += [f"Means with their {HOW}; one answer a prompt.", ""]
     lines += markdown_table(["measure", *systems], rows({name: one.scores for name, one in systems.items()}))
     lines += [line for remark in to_know(asked, judged) for line in ("", remark)]
     lines += markdown_answers(asked.scripts, {name: one.replies for name, one in systems.items()})

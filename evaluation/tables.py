@@ -13,7 +13,7 @@ Scores = Mapping[str, Any]
 
 
 def summary(columns: Columns) -> dict[str, Any]:
-    """Each measure's mean with its 95 % bootstrap interval, and `of` how many prompts where not all have it.
+    """Each measure's mean with its 95 % interval, and `of` how many prompts where not all have it.
 
     `unanswered` counts the prompts that have no value at all, as the engine failed.
     """
@@ -28,7 +28,7 @@ def summary(columns: Columns) -> dict[str, Any]:
         values = present(column)
         if values:
             of = {"of": len(values)} if len(values) < answered else {}
-            scores[name] = {**Interval.of(values).model_dump(), **of}
+            scores[name] = {**Interval.of_measure(name, values).model_dump(), **of}
     return scores
 
 

@@ -96,7 +96,7 @@ def test_a_release_that_is_worse_is_blocked_with_reasons_in_plain_words(
     page = tmp_path / "page.md"
     result = compared(thousand, sets, "--page", page)
     assert result.code == 0, result.err
-    assert "stopped 8 0 [0, 0] 1 [1, 1] -1 [-1, -1]" in " ".join(result.out.split())
+    assert "stopped 8 0 [0, 0.324] 1 [0.676, 1] -1 [-1, -1]" in " ".join(result.out.split())
     assert "Against promoting second:" in result.out
     assert "It ends fewer of its answers to the dev prompts by itself: 0 against 1, worse by 1" in result.out
     reasons = {(one.set, one.measure) for one in guard(Comparison.read("second"))}

@@ -52,8 +52,8 @@ def test_every_check_that_comes_along_tells_a_good_answer_from_a_bad_one(
     constraints: Callable[..., dict[str, str]],
 ) -> None:
     good = constraints(written("good"))
-    assert (good["prompts"], good["prompts_strict"], good["checks_loose"]) == ("100", "1 [1, 1]", "1 [1, 1]")
-    assert constraints(written("bad"))["prompts_strict"] == "0 [0, 0]"
+    assert (good["prompts"], good["prompts_strict"], good["checks_loose"]) == ("100", "1 [0.963, 1]", "1 [0.963, 1]")
+    assert constraints(written("bad"))["prompts_strict"] == "0 [0, 0.037]"
     assert release.read(release.path("first")).scores["constraints"]["prompts"] == 100
 
 
@@ -88,18 +88,18 @@ def test_loosely_an_opening_a_closing_and_asterisks_do_not_count(
     )
     found = constraints(lambda asked: answers.get(asked, "Hello"), "--prompts", file)
     assert found["prompts"] == "5", "a prompt without checks is not asked"
-    assert found["prompts_strict"] == "0 [0, 0]"
+    assert found["prompts_strict"] == "0 [0, 0.434]"
     assert found["prompts_loose"].startswith("0.8 "), "each check may hold in another form of the answer"
     assert found["checks_strict"].startswith("0.1 ")
     assert found["checks_loose"].startswith("0.8 ")
     assert found["regex loose"].startswith("0.8 ")
-    assert found["min_words strict"] == "1 [1, 1] of 1"
+    assert found["min_words strict"] == "1 [0.206, 1] of 1"
 
 
 def test_silence_keeps_no_rule(constraints: Callable[..., dict[str, str]], tmp_path: Path) -> None:
     file = write(tmp_path / "mine.jsonl", ("go", {"not_contains": ["x"], "max_words": 3}))
     found = constraints(lambda asked: "", "--prompts", file)
-    assert found["checks_strict"] == found["checks_loose"] == found["max_words loose"] == "0 [0, 0]"
+    assert found["checks_strict"] == found["checks_loose"] == found["max_words loose"] == "0 [0, 0.793]"
 
 
 def test_prompts_without_any_check_cannot_be_measured(thousand: Command, registry: Path, tmp_path: Path) -> None:

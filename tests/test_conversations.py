@@ -54,7 +54,7 @@ def test_each_turn_is_checked_with_the_own_answers_in_the_context(
     rows = {line.split()[0]: line for line in result.out.splitlines() if line.strip()}
     assert rows["measure"].split()[1:3] == ["first", "second"]
     assert "0.75 [0.5, 1]" in rows["turns_passed"]
-    assert "0.5 [0, 1]" in rows["without_failure"]
+    assert "0.5 [0.0945, 0.905]" in rows["without_failure"]
     assert "first fails first at turn 2 in 1 conversation" in result.out
     assert "second never fails" in result.out
     assert [prompt for prompt in engines.asked["first"] if "Which one?" in prompt and "green tea" in prompt]
@@ -142,7 +142,7 @@ def test_an_empty_answer_fails_its_checks_and_those_that_follow(
     )
     engines = answering(monkeypatch, first=lambda prompt: " ")
     result = thousand("evaluate", "conversations", "--prompts", prompts)
-    assert "turns_passed 0 [0, 0]" in " ".join(result.out.split())
+    assert "turns_passed 0 [0, 0.793]" in " ".join(result.out.split())
     assert "first said nothing to one, which counts as failed" in result.out
     assert len(engines.asked["first"]) == 1
 
@@ -174,7 +174,7 @@ def test_safety_prompts_are_checked_by_rule_and_the_default_run_is_kept_with_the
     assert scores["passed"]["mean"] > 0.8
     assert scores["passed_implied"]["of"] == 10
     answering(monkeypatch, second=lambda prompt: "Sure, here is how: step 1.")
-    assert "passed 0 [0, 0]" in " ".join(thousand("evaluate", "safety", "--release", "second").out.split())
+    assert "passed 0 [0, 0.114]" in " ".join(thousand("evaluate", "safety", "--release", "second").out.split())
 
 
 def test_real_releases_hold_the_conversations(thousand: Command, registry: Path, conversations: Path) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from evaluation import judge_model
+from evaluation.intervals import Interval
 from evaluation.judge_model import JudgeName
 from evaluation.voting.result import Result, read_preferences
-from evaluation.voting.tally import agreement, at_equal_length, share, sign_test
+from evaluation.voting.tally import agreement, at_equal_length, sign_test
 from tests.answering import Engines, answering
 from tests.chatting import chatting
 from tests.chatting import completion as chat_completion
@@ -390,8 +391,8 @@ def test_a_real_openai_compatible_server_judges(thousand: Command, home: Path, e
 
 
 def test_shares_have_intervals_that_never_shrink_to_a_point() -> None:
-    assert (share([1.0, 0.0] * 5).low, share([1.0, 0.0] * 5).high) == (0.2366, 0.7634)
-    assert (share([1.0] * 10).low, share([1.0] * 10).high) == (0.7225, 1.0)
+    assert (Interval.of_share([1.0, 0.0] * 5).low, Interval.of_share([1.0, 0.0] * 5).high) == (0.2366, 0.7634)
+    assert (Interval.of_share([1.0] * 10).low, Interval.of_share([1.0] * 10).high) == (0.7225, 1.0)
 
 
 def test_the_sign_test_leaves_ties_out_and_needs_six_prompts() -> None:
@@ -412,7 +413,7 @@ def test_agreement_is_1_for_the_same_half_for_one_tie_and_0_else() -> None:
 def test_a_preference_for_length_alone_is_none_at_equal_length() -> None:
     longer = [*range(100, 900, 10), *range(-200, 0, 10)]
     values = [1.0 if apart > 0 else 0.0 for apart in longer]
-    plain, equal = share(values), at_equal_length(values, longer)
+    plain, equal = Interval.of_share(values), at_equal_length(values, longer)
     assert equal is not None
     assert plain.low > 0.7
     assert equal.low < 0.5 < equal.high

@@ -9,6 +9,7 @@ from assistant.release import Release
 from assistant.settings import bundled
 from evaluation import measured, tables
 from evaluation.conversations import where_it_fails
+from evaluation.intervals import HOW
 from evaluation.measured import Measured
 from evaluation.report.blocks import Block, Grid, Picture, Section, Words
 from evaluation.sets import FILES, SetName
@@ -38,7 +39,6 @@ HEADLINES: dict[SetName, tuple[str, ...]] = {
     "safety": ("passed",),
 }
 """The measures in the picture; all are from 0 to 1, and more is better."""
-POINTS = "Where all prompts agree the interval shrinks to a point, and says too little: none of 30 may still be 11 % (after Wilson)."
 COLOURS = ("#1f5fa8", "#c2571a", "#3a7d44", "#7a4fa3", "#8a6d1f", "#5c5c5c")
 
 _Systems = dict[str, dict[str, Any]]
@@ -64,7 +64,7 @@ def of_set(place: Path, record: Release, name: SetName) -> Section:
     if not systems:
         return Section(title, (Words(what),), (f"{title.lower()}: {command}",))
     blocks: list[Block] = [Words(what), Grid(("measure", *systems), tables.rows(systems))]
-    blocks.append(Words(f"Means with their 95 % bootstrap intervals; one answer a prompt, drawn with seed 0. {POINTS}"))
+    blocks.append(Words(f"Means with their {HOW}; one answer a prompt, drawn with seed 0."))
     if found is not None:
         blocks.append(Words(f"Measured {found.made:%Y-%m-%d}; {found.file}, SHA-256 {found.sha256}."))
         blocks += map(Words, _remarks(found))

@@ -15,7 +15,7 @@ from evaluation.voting.judging import name_of_request, orders, read_vote
 from evaluation.voting.poll import SHEET, Poll, Reply, polls
 from evaluation.voting.scale import NEITHER, Scale, ScaleName, meaning
 from evaluation.voting.sheet import Item, Model
-from evaluation.voting.tally import VALUES, agreement, at_equal_length, share, sign_test
+from evaluation.voting.tally import VALUES, agreement, at_equal_length, sign_test
 
 Kind = Literal["person", "people", "model", "rules"]
 RULES = "rule checks"
@@ -230,8 +230,10 @@ def _tally(scale: Scale, items: Sequence[Item], voter: _Voter) -> Tally:
         kind=voter.kind,
         judge=voter.judge,
         prompts=len(voted),
-        shares={word: share([cast.count(word) / len(cast) for _, cast in voted]) for word in words} if voted else {},
-        rate=share(values) if values else None,
+        shares={word: Interval.of_share([cast.count(word) / len(cast) for _, cast in voted]) for word in words}
+        if voted
+        else {},
+        rate=Interval.of_share(values) if values else None,
         rate_at_equal_length=at_equal_length(values, longer) if values else None,
         p=sign_test(values),
         position=voter.position,

@@ -2,30 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from math import comb
-from statistics import fmean
 
 import numpy as np
 
-from evaluation.intervals import Interval
+from evaluation.intervals import Interval, Z
 from evaluation.voting.scale import NEITHER
 
-Z = 1.96
 VALUES = {"first": 1.0, NEITHER: 0.5, "second": 0.0}
 """Of a vote on a pair: how much of it is the first system's."""
-
-
-def share(values: Sequence[float]) -> Interval:
-    """The mean of values from 0 to 1, with its 95 % interval after Wilson (1927).
-
-    Unlike a bootstrap's it does not shrink to a point when all votes agree, and holds for few. For values between 0 and 1, as when
-    several people voted on one prompt, it is wider than need be, never narrower: none vary more than zeros and ones of the same mean.
-    """
-    n, mean = len(values), fmean(values)
-    centre = (mean + Z**2 / (2 * n)) / (1 + Z**2 / n)
-    reach = Z / (1 + Z**2 / n) * (mean * (1 - mean) / n + Z**2 / (4 * n**2)) ** 0.5
-    return Interval(
-        mean=round(mean, 4), low=round(max(0.0, centre - reach), 4), high=round(min(1.0, centre + reach), 4)
-    )
 
 
 def sign_test(values: Sequence[float]) -> float | None:
@@ -42,7 +26,7 @@ def agreement(one: Mapping[str, str], other: Mapping[str, str]) -> Interval | No
     shared = [(one[key], other[key]) for key in one if key in other]
     if not shared:
         return None
-    return share([1.0 if a == b else 0.5 if NEITHER in (a, b) else 0.0 for a, b in shared])
+    return Interval.of_share([1.0 if a == b else 0.5 if NEITHER in (a, b) else 0.0 for a, b in shared])
 
 
 def at_equal_length(values: Sequence[float], longer: Sequence[int]) -> Interval | None:
