@@ -102,6 +102,26 @@ def test_code_quotations_and_numerals_are_not_the_answerers_own_words(curate: Co
     assert len(lines(tmp_path / "out" / "stackexchange.jsonl")) == 1
 
 
+def test_an_answer_that_quotes_its_asker_is_dropped_and_a_saying_is_no_reference(
+    curate: Command, tmp_path: Path
+) -> None:
+    asked = "<p>The old mill stands still at night, and nobody says why.</p>"
+    quotes = f"<blockquote><p>The old mill stands still at night,</p></blockquote><p>{prose(5)}</p>"
+    dump = site(
+        tmp_path / "garden",
+        question(10, Body=asked),
+        answer(11, quotes),
+        question(20, Body=asked),
+        answer(21, f"<blockquote><p>A proverb by somebody else altogether.</p></blockquote><p>{prose(6)}</p>"),
+        question(30, "To rest or not to rest, that is the question?"),
+        answer(31),
+    )
+    assert "unseen: drops it: a quotation of the asker's text" in curate(dump, "--explain", "garden-10").out
+    assert dropped(curate(dump)) == {"unseen": 1}
+    found = lines(tmp_path / "out" / "stackexchange.jsonl")
+    assert [line["id"] for line in found] == ["garden-20", "garden-30"]
+
+
 def test_the_top_answer_is_judged_and_no_other_takes_its_place(curate: Command, tmp_path: Path) -> None:
     too_short = row(Id=12, PostTypeId=2, ParentId=10, Score=40, Body="<p>Short.</p>")
     result = curate(site(tmp_path / "garden", question(10), answer(11), too_short))

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -110,9 +111,28 @@ FAULTS = {
 
 
 def test_each_rule_drops_its_fault(curate: Command, tmp_path: Path) -> None:
-    result = curate(write(tmp_path / "trees.jsonl", [TREES[1], *FAULTS.values()]))
+    taken_back = tree(7, said("a1", prose(7, 6)), deleted=True)
+    result = curate(write(tmp_path / "trees.jsonl", [TREES[1], *FAULTS.values(), taken_back]))
     assert result.code == 0
-    assert dropped(result) == dict.fromkeys(FAULTS, 1)
+    assert dropped(result) == dict.fromkeys(FAULTS, 1) | {"tree-state": 2}
+
+
+def test_messages_that_hang_on_nothing_are_told_and_their_tree_goes_on(curate: Command, tmp_path: Path) -> None:
+    good = list(flat(TREES[1]["prompt"], "tree-1"))
+    odd = [
+        good[1] | {"text": "a second one of its number"},
+        good[1] | {"message_id": "of a deleted one", "parent_id": "gone"},
+        good[1] | {"message_id": "left", "parent_id": "right"},
+        good[1] | {"message_id": "right", "parent_id": "left"},
+        good[1] | {"message_id": 5},
+    ]
+    result = curate(write(tmp_path / "messages.jsonl", [*good, *odd]))
+    assert result.code == 3
+    for number, reason in enumerate(["stands twice in its tree", *["no way leads back"] * 3, "its message_id is 5"], 3):
+        assert re.search(rf"messages\.jsonl:{number}: .*{reason}", result.err), result.err
+    assert "5 rows or tables were skipped" in result.err
+    [line] = lines(tmp_path / "out" / "openassistant.jsonl")
+    assert line["messages"][1]["content"] == prose(1, 6)
 
 
 BAD = {
@@ -120,6 +140,7 @@ BAD = {
     "has no message_tree_id": b'{"prompt": {}}',
     "it must be a message": b'{"message_tree_id": "x", "prompt": []}',
     "has no text": b'{"message_tree_id": "x", "prompt": {"role": "prompter"}}',
+    "it must be the prompter's": b'{"message_tree_id": "x", "prompt": {"role": "assistant", "text": "a"}}',
     "replies are a str": b'{"message_tree_id": "x", "prompt": {"role": "prompter", "text": "a", "replies": "b"}}',
     "has 0 first messages": b'{"message_tree_id": "y", "message_id": "m", "parent_id": "gone", "text": "a", "role": "assistant"}',
     "its parent_id is ['q']": b'{"message_tree_id": "q", "message_id": "m", "parent_id": ["q"], "text": "a", "role": "prompter"}',

@@ -14,8 +14,8 @@ from tests.conftest import Command
 from tests.dumps import TITLES, dropped, lines, prose
 from train.data.curate import items
 from train.data.curate.csv_rows import Header, csv_rows
-from train.data.curate.markdown import clean_markdown
-from train.data.curate.row_rules import RULES
+from train.data.curate.markdown import Clean, clean_markdown
+from train.data.curate.row_rules import RULES, Bounds, findings
 
 pytestmark = pytest.mark.usefixtures("real_home")
 
@@ -107,6 +107,22 @@ def test_each_rule_drops_its_fault_explains_it_and_can_be_switched_off(curate: C
     assert {line["id"] for line in selected(tmp_path)} == {"0", "1", "first-person"}
     assert "no such rule; there are markup, prompt" in curate(file, "--without", "tone").err
     assert "no row" in curate(file, *options, "--explain", "gone").err.lower()
+
+
+@pytest.mark.parametrize(
+    ("prompt", "alone"),
+    [
+        ("How do I update or edit my delivery address?", True),
+        ("How is the title of a car passed on?", True),
+        ("To repair or to replace, that is the question?", True),
+        ("As the title says, why does the lamp flicker?", False),
+        ("Why does the lamp flicker?\n\n**Edit** It is the old one.", False),
+        ("Can you answer the question from yesterday?", False),
+    ],
+)
+def test_a_prompt_that_leans_on_nothing_stays(prompt: str, alone: bool) -> None:
+    found = dict(findings(Clean(prompt, (), ()), Clean(P, (), ()), Bounds()))
+    assert (found["prompt"] is None) == alone
 
 
 def test_explaining_says_what_every_rule_finds(curate: Command, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ MOST_HTML = 150_000
 _IMAGE = "\ufffc"
 _RAISED = str.maketrans("0123456789+-=()n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ⁿ")
 _LOWERED = str.maketrans("0123456789+-=()", "₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎")
-_FENCE = re.compile(r"(^[ \t]*(`{3,})[^\n]*\n.*?^[ \t]*\2[ \t]*$)", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"(^[ \t]*(`{3,})[^\n]*\n.*?^[ \t]*\2[ \t]*$)", re.MULTILINE | re.DOTALL)
 _MARKED = re.compile(
     r"(?P<code>`[^`\n]+`)"
     r"|!\[[^\]\n]*\]\([^)\n]*\)"
@@ -107,7 +107,7 @@ def clean_markdown(text: str) -> Clean:
             return match["words"]
         return _IMAGE if match[0].startswith("!") else ""
 
-    parts = _FENCE.split("\n".join(text.splitlines()).strip())
+    parts = FENCE.split("\n".join(text.splitlines()).strip())
     kept = [parts[0], *(part for i in range(1, len(parts), 3) for part in (parts[i], parts[i + 2]))]
     plain = [part if number % 2 else _MARKED.sub(bare, entities.unescape(part)) for number, part in enumerate(kept)]
     return _finished("".join(plain), links)
@@ -116,7 +116,7 @@ def clean_markdown(text: str) -> Clean:
 def _finished(text: str, links: list[str]) -> Clean:
     before = [part.rstrip() for part in text.split(_IMAGE)[:-1]]
     pictures = [part[part.rfind("\n") + 1 :] for part in before if part.endswith(":")]
-    parts = _FENCE.split(text.replace(_IMAGE, ""))
+    parts = FENCE.split(text.replace(_IMAGE, ""))
     # Of a split by two groups every third part is what stands between the fences.
     kept = [parts[0], *(part for i in range(1, len(parts), 3) for part in (parts[i], parts[i + 2]))]
     tidy = [_LINE_END.sub("", part) if number % 2 else _tidy(part) for number, part in enumerate(kept)]

@@ -54,13 +54,14 @@ class Trees:
             except ValueError as error:
                 judged.problems.append(Problem(f"{file}:{raw.place}", str(error)))
         for _, group in groupby(read, key=_item_of):
-            of_item = list(group)
-            place = of_item[0][0].place
+            messages = [(raw.place, message) for raw, message in group]
+            place, tree = messages[0]
+            left_out: list[tuple[int, str]] = []
             try:
-                tree, path = _path_of([message for _, message in of_item])
-                judged.items.append(self._item(file, place, tree, path))
+                judged.items.append(self._item(file, place, tree, _path_of(messages, left_out)))
             except (ValueError, RecursionError) as error:
-                judged.problems.append(Problem(f"{file}:{place}", str(error)))
+                left_out.append((place, str(error)))
+            judged.problems.extend(Problem(f"{file}:{line}", reason) for line, reason in left_out)
         return judged
 
     def _item(self, file: str, line: int, tree: Message, path: list[Message]) -> Item:
@@ -81,12 +82,13 @@ class Trees:
         messages = []
         for raw in raws:
             with suppress(ValueError):
-                messages.append(values_of(raw))
-        yield from self._findings(*_path_of(messages))
+                messages.append((raw.place, values_of(raw)))
+        yield from self._findings(messages[0][1], _path_of(messages, []))
 
     def _findings(self, tree: Message, path: list[Message]) -> Iterator[Finding]:
         state, language = tree.get("tree_state", _READY), path[0].get("lang")
-        yield "tree-state", None if state == _READY else str(state)
+        gone = None if _stands(path[0]) else "its first message was deleted or refused"
+        yield "tree-state", gone if state == _READY else str(state)
         yield "language", None if language == self.language else str(language)
         yield "no-answer", None if len(path) > 1 else "no answer that was not deleted or refused"
         if len(path) > 1:
@@ -101,10 +103,16 @@ def _cleaned(message: Message) -> Clean:
     return clean_markdown(_text_of(message, "text"))
 
 
-def _path_of(messages: list[Message]) -> tuple[Message, list[Message]]:
-    """The tree that one line, or the messages of one tree, are, and its best path. Raises ValueError with the reason."""
-    first = messages[0]
-    return first, _best_path(_checked(first["prompt"] if "prompt" in first else _rooted(messages)))
+def _path_of(messages: Sequence[tuple[int, Message]], left_out: list[tuple[int, str]]) -> list[Message]:
+    """The best path of one line that is a whole tree, or of the messages of one tree, each with its line.
+
+    Messages that are left out are added with the reason. Raises ValueError with the reason for which the whole tree is.
+    """
+    first = messages[0][1]
+    root = _checked(first["prompt"] if "prompt" in first else _rooted(messages, left_out))
+    if root["role"] != "prompter":
+        raise ValueError(f"its first message has the role {shown(root['role'])}; it must be the prompter's")
+    return _best_path(root)
 
 
 def _item_of(read: tuple[Raw, Message]) -> object:
@@ -149,28 +157,39 @@ def _checked(message: Any) -> Message:
     return message
 
 
-def _rooted(messages: Sequence[Message]) -> Message:
-    """The root of a tree's messages, each with its replies. Raises ValueError where there is not one root."""
-    known: dict[str, Message] = {}
-    for message in messages:
-        identifier = _text_of(message, "message_id")
-        if identifier in known:
-            raise ValueError(f"the message {identifier} stands twice in its tree")
-        known[identifier] = {**message, "replies": []}
+def _rooted(messages: Sequence[tuple[int, Message]], left_out: list[tuple[int, str]]) -> Message:
+    """The first of a tree's messages, each with its replies. Raises ValueError where there is not one."""
+    known: dict[str, tuple[int, Message]] = {}
+    for line, message in messages:
+        try:
+            identifier, parent = _text_of(message, "message_id"), message.get("parent_id")
+            if not isinstance(parent, str | None):
+                raise ValueError(f"its parent_id is {shown(parent)}, which is no text")
+            if identifier in known:
+                raise ValueError(f"the message {identifier} stands twice in its tree; the first is used")
+            known[identifier] = line, {**message, "replies": []}
+        except ValueError as error:
+            left_out.append((line, str(error)))
     roots = []
-    for message in known.values():
-        parent = message.get("parent_id")
-        if not isinstance(parent, str | None):
-            raise ValueError(f"its parent_id is {shown(parent)}, which is no text")
-        if not parent:
+    for _, message in known.values():
+        if not message.get("parent_id"):
             roots.append(message)
-        elif parent in known:
-            known[parent]["replies"].append(message)
-        # Whoever answers a deleted message is passed over with it.
+        elif message["parent_id"] in known:
+            known[message["parent_id"]][1]["replies"].append(message)
     if len(roots) != 1:
         raise ValueError(
             f"its tree has {len(roots)} first messages here; sort the file so that messages of one message_tree_id stand together"
         )
+    reached, waiting = set(), [roots[0]]
+    while waiting:
+        message = waiting.pop()
+        reached.add(message["message_id"])
+        waiting += message["replies"]
+    left_out += [
+        (line, f"answers {message['parent_id']}, from which no way leads back to the first message of its tree")
+        for identifier, (line, message) in known.items()
+        if identifier not in reached
+    ]
     return roots[0]
 
 
@@ -190,6 +209,11 @@ def _rank(message: Message) -> float:
     return math.inf if rank is None else rank
 
 
+def _stands(message: Message) -> bool:
+    """Whether a message was neither deleted nor refused."""
+    return not message.get("deleted") and message.get("review_result") is not False
+
+
 def _best_path(root: Message) -> list[Message]:
     """From the first message the best-ranked reply each, that was not deleted or refused; it ends on an answer.
 
@@ -199,7 +223,7 @@ def _best_path(root: Message) -> list[Message]:
     while True:
         role = "assistant" if path[-1]["role"] == "prompter" else "prompter"
         replies = [_checked(reply) for reply in path[-1].get("replies") or []]
-        fit = [r for r in replies if r["role"] == role and not r.get("deleted") and r.get("review_result") is not False]
+        fit = [reply for reply in replies if reply["role"] == role and _stands(reply)]
         if not fit:
             return path[: len(path) // 2 * 2] or path
         path.append(min(fit, key=lambda r: (_rank(r), not r.get("replies"), -_labels(r).get("quality", 0.0))))

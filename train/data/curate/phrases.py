@@ -18,6 +18,8 @@ NO_PROSE = _any(
     flags=regex.DOTALL,
 )
 """Code, formulas, quotations, and what stands in quotation marks."""
+QUOTED = _any(r"^(?:>[ \t]*)+(\S[^\n]*)$")
+"""A line of a quotation."""
 
 _NUMBERED = (
     "type|war|class|phase|part|group|section|chapter|stage|act|book|level|appendix|table|volume|"
@@ -120,16 +122,22 @@ ASKS = _any(
     r"(?:[\w\"'(\u201c]+,? ){0,6}?(?:how|what|why|when|where|which|who|whose|is|are|was|were|do|does|did|can|could|should|would|will|has|have|if)\b",
     flags=regex.IGNORECASE,
 )
+_NO_SAYING = r"(?<!\bthat(?: is|['\u2019]s) )"
+"""Not behind "that is": "to brew or not to brew, that is the question"."""
 DEICTIC = _any(
     r"\b(?:this|these|following|(?<!from )above|(?<!from )below|attached|such|that one|here)\b",
-    r"\bthe (?:picture|image|photo|code|example|question|answer|paper|article)\b",
+    rf"{_NO_SAYING}\bthe (?:picture|image|photo|code|example|question|answer|paper|article)\b",
     r"\[(?:closed|duplicate|on hold)\]|\?\?|\.\.\.",
     flags=regex.IGNORECASE,
 )
 """What makes a title lean on the text below it."""
 
 NOT_ALONE = _any(
-    r"\b(?:title|subject line|(?:this|the) (?:question|picture|image|photo|video|link|article|screenshot)s?|edit|update|see here)\b",
+    r"\b(?:in|see|per|as) (?:title|subject line)\b|\b(?:the|my) (?:title|subject line)\b(?! (?:of|for|to|on|from)\b)",
+    r"\btitle (?:says?|said|asks?|states?|question)\b|^[\W_]*title\b",
+    rf"{_NO_SAYING}\b(?:this|the) (?:question|picture|image|photo|video|link|article|screenshot)s?\b|\bsee here\b",
+    r"^[\W_]*(?:edit(?:ed)?|updated?)\b\W{0,3}\d*\s*(?:[:(\u2013-]|$)|\b(?:edit|update)\s*\d*:",
+    r"^[ \t]*[*_(\[#]+(?:edit|update)|(?-i:\b(?:EDIT|UPDATE)\b)",
     r"https?://|@\w",
     flags=regex.IGNORECASE,
 )

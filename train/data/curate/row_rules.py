@@ -68,7 +68,8 @@ def _audit(prompt: Clean, answer: Clean) -> str | None:
 
 
 def _of_answer(rule: Callable[[Exchange], str | None]) -> Callable[[Clean, Clean], str | None]:
-    return lambda prompt, answer: rule(Exchange("", prompt, answer))
+    # Without the prompt: a quotation of what the reader sees is no fault.
+    return lambda prompt, answer: rule(Exchange("", Clean("", (), ()), answer))
 
 
 _FOUND: dict[str, Callable[[Clean, Clean], str | None]] = {

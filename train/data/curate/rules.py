@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import regex
 
-from train.data.curate.markdown import Clean
+from train.data.curate.markdown import FENCE, Clean
 from train.data.curate.phrases import (
     ASKS,
     DEICTIC,
@@ -14,9 +14,11 @@ from train.data.curate.phrases import (
     NO_PROSE,
     NOT_ALONE,
     OTHERS,
+    QUOTED,
     SITE,
     UNSEEN,
 )
+from train.data.words import normal
 
 QUESTION_SCORE = 3
 """The paper takes the highest-scoring questions; below this score none is among them."""
@@ -24,6 +26,8 @@ ANSWER_SCORE = 10
 SHORTEST, LONGEST = 1_200, 4_096
 """Characters of an answer in Markdown."""
 LONGEST_PROMPT = 2_000
+SHORTEST_QUOTED = 25
+"""Characters of a quoted line that is the asker's and stands in his text not by chance."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,15 @@ def the_site(exchange: Exchange) -> str | None:
     return _phrase(match, text) if match else None
 
 
+def _quoted(exchange: Exchange) -> str | None:
+    """A line that an answer quotes from the description, which the reader does not see where the title is the prompt."""
+    asked = normal(exchange.description.text)
+    for line in QUOTED.findall(FENCE.sub("", exchange.answer.text)):
+        if len(line) >= SHORTEST_QUOTED and normal(line) in asked:
+            return str(line)
+    return None
+
+
 def unseen(exchange: Exchange) -> str | None:
     """What the reader cannot see: a link's target, a picture, a source, the asker's own text."""
     for words in exchange.answer.links:
@@ -84,6 +97,9 @@ def unseen(exchange: Exchange) -> str | None:
             return f"a link on {words!r}"
     if exchange.answer.pictures:
         return f"a picture after {exchange.answer.pictures[0][-50:]!r}"
+    quoted = _quoted(exchange)
+    if quoted:
+        return f"a quotation of the asker's text: {quoted[:50]!r}"
     text = prose(exchange.answer.text)
     match = UNSEEN.search(text)
     return _phrase(match, text) if match else None
