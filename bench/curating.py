@@ -5,8 +5,8 @@
 DUMP is a folder of sites with Posts.xml and Comments.xml. They are repeated in FOLDER until they have that size, each
 time with other numbers and, so that they are no duplicates, with other words: a word of six letters or more becomes the
 one that stands some places further among those of its length. The table and the message trees are made of the same
-questions and answers, a quarter as big. Memory is what the command and its processes have for themselves, with their
-share of what they have together (PSS), looked at twice a second.
+questions and answers, a twentieth as big, as each of their rows is judged. Memory is what the command and its processes
+have for themselves, with their share of what they have together (PSS), looked at twice a second.
 """
 
 import argparse
@@ -180,8 +180,8 @@ def main() -> None:
     columns = ["--prompt", "title", "--answer", "body", "--score", "score", "--id", "id", "--group", "site", "--html"]
     made: dict[str, tuple[Path, Callable[[Path], None], list[str]]] = {
         "stackexchange": (folder / "dump", lambda to: repeat(asked.dump, to, size), []),
-        "table": (folder / "table.csv", lambda to: table(asked.dump, to, size // 4), columns),
-        "openassistant": (folder / "trees.jsonl", lambda to: trees(asked.dump, to, size // 4), []),
+        "table": (folder / "table.csv", lambda to: table(asked.dump, to, size // 20), columns),
+        "openassistant": (folder / "trees.jsonl", lambda to: trees(asked.dump, to, size // 20), []),
     }
     for name, (source, make, options) in made.items():
         if asked.only not in (None, name):
