@@ -70,7 +70,8 @@ def build_vote(
         gradio.Markdown(about)
         gradio.HTML("", js_on_load=KEYS, padding=False)
         shown = gradio.HTML(elem_id="vote", padding=False)
-        place = gradio.State(0)
+        # Of the page, not of the session: what is sent with a vote is then what was on the screen when the key was pressed.
+        place = gradio.Number(0, precision=0, visible="hidden", elem_id="vote-place")
         with gradio.Row(elem_id="vote-buttons", equal_height=True) as buttons:
             choices = [
                 (gradio.Button(f"{choice.label} ({key})", elem_id=f"vote-{key}"), choice.word)
@@ -97,7 +98,7 @@ def build_vote(
         """`at` is what the person saw: a key that is pressed twice votes on it twice, not on the next one."""
         allowed = may(request)
         found = ballot() if allowed else None
-        if found is None:
+        if found is None or (at is not None and not 0 <= at < len(found)):
             gradio.Warning("There is nothing to vote on." if allowed else refused, title="Not done")
             return {}
         if word is not None and at is not None:
@@ -112,7 +113,16 @@ def build_vote(
         def handler(at: int | None, request: gradio.Request) -> Updates:
             return voted(word, at, request)
 
-        button.click(handler, inputs=place, outputs=outputs, api_visibility="private", show_progress="hidden")
+        # By default a key would be lost that is pressed before the page is done with the vote before.
+        button.click(
+            handler,
+            inputs=place,
+            outputs=outputs,
+            api_visibility="private",
+            show_progress="hidden",
+            trigger_mode="multiple",
+            concurrency_id="vote",
+        )
 
     for button, word in choices:
         on(button, word)
