@@ -67,4 +67,3 @@ def test_precision_and_recall(
     right = hits[True, True]
     assert right / (right + hits[True, False]) >= precision, "\n".join(wrong)
     assert right / (right + hits[False, True]) >= recall, "\n".join(wrong)
-

@@ -45,7 +45,7 @@ def test_an_endpoint_is_asked_beside_a_release_and_only_once(dev: Callable[..., 
         assert result.code == 0, result.err
         head = result.out.splitlines()[0]
         assert f"model at {server.url[7:-3]}" in head
-        assert "0.5 [0, 1]" in result.out
+        assert "0.5 [0.0945, 0.905]" in result.out
         assert "> a cat" in (tmp_path / "page.md").read_text(encoding="utf-8")
         first, *asked = server.requests
         assert first["max_tokens"] == 1
@@ -142,7 +142,7 @@ def test_an_answer_that_was_cut_has_not_stopped_and_one_that_was_filtered_is_non
         result = dev(server.url)
         assert "not scored: cat: the server broke off: content_filter" in result.out
         (row,) = [line for line in result.out.splitlines() if line.split()[:1] == ["stopped"]]
-        assert row.split()[-3:] == ["0", "[0,", "0]"]
+        assert row.split()[-3:] == ["0", "[0,", "0.793]"]
 
 
 def test_a_server_that_is_busy_is_asked_again_when_it_says(dev: Callable[..., Any]) -> None:
