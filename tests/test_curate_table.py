@@ -125,6 +125,23 @@ def test_a_prompt_that_leans_on_nothing_stays(prompt: str, alone: bool) -> None:
     assert (found["prompt"] is None) == alone
 
 
+@pytest.mark.parametrize(
+    ("answer", "alone"),
+    [
+        ("You are quite right that salt melts ice. {}", False),
+        ("That doesn't hold in winter. {}", False),
+        ("{} The tool that is used in the video is a file.", False),
+        ("{} A longer summary can be seen at the Tea Board's pages.", False),
+        ("That depends on the weather. {}", True),
+        ("{} Whether you are right shows in spring. That is why.", True),
+        ("{} The plant can be found in marshes, and a list is enough.", True),
+    ],
+)
+def test_an_answer_that_leans_on_nothing_stays(answer: str, alone: bool) -> None:
+    found = dict(findings(Clean(TITLES[5], (), ()), Clean(answer.format(P), (), ()), Bounds()))
+    assert (found["unseen"] is None) == alone
+
+
 def test_explaining_says_what_every_rule_finds(curate: Command, tmp_path: Path) -> None:
     faults = f"{P} That is how I do it.\n\nEDIT: write to ada@lovelace.org."
     file = table(tmp_path / "desk.csv", [*good(2), ["bad", TITLES[5], faults, "1", "a", "x"]])
