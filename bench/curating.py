@@ -80,13 +80,12 @@ def repeat(dump: Path, folder: Path, size: int) -> None:
 
 def exchanges(dump: Path, size: int) -> Iterator[tuple[str, dict[str, str], list[dict[str, str]]]]:
     """Site, question, and its answers by score, until their texts have `size` bytes."""
-    done, site = 0, ""
-    each = size // len(list(dump.glob("*/Posts.xml")))
-    for file in sorted(dump.glob("*/Posts.xml")):
+    files = sorted(dump.glob("*/Posts.xml"))
+    for file in files:
         questions: dict[str, dict[str, str]] = {}
         answers: defaultdict[str, list[dict[str, str]]] = defaultdict(list)
         site, done = file.parent.name, 0
-        once = sum(1 for row in file.open(encoding="utf-8-sig") if row.lstrip().startswith("<row"))
+        once = sum(row.lstrip().startswith("<row") for row in file.read_text(encoding="utf-8-sig").splitlines())
         for number, row in enumerate(copies(file, 100 * size), 1):
             post = dict(ElementTree.fromstring(row).attrib)
             if post["PostTypeId"] == "1":
@@ -100,7 +99,7 @@ def exchanges(dump: Path, size: int) -> Iterator[tuple[str, dict[str, str], list
                 done += len(questions[found]["Body"]) + sum(len(answer["Body"]) for answer in best)
                 yield site, questions[found], best
             questions, answers = {}, defaultdict(list)
-            if done > each:
+            if done > size / len(files):
                 break
 
 

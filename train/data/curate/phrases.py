@@ -92,7 +92,7 @@ _SHOWN = "links?|videos?|images?|pictures?|photos?|screenshots?|plots?|pages?|ar
 _DRAWING = "image|picture|photo|screenshot|figure|plot|graph|chart|diagram"
 _NOTES = "sources?|references?|further reading|see also|additional (?:resources|reading)|links?|resources|footnotes?|read more|credits?"
 _YOURS = "example|post|question|code|case|description|picture|image|screenshot|snippet|edit|link|quote"
-_MORE_WORDS = "summary|overview|explanation|description|list|guide|discussion|details?|information|proof"
+_TOLD_THERE = "summary|overview|explanation|description|list|guide|discussion|details?|information|proof"
 _VERBS = "is|was|does|did|can|should"
 UNSEEN = _any(
     r"https?://|\bwww\.\w",
@@ -101,7 +101,7 @@ UNSEEN = _any(
     rf"\b(?:below|above) is (?:a|an|the) (?:{_DRAWING})\b",
     r"\b(?:pictured|shown|depicted|illustrated) (?:here|above|below|to the (?:left|right))\b",
     rf"\b(?:in|see|from|by) (?:the |this )?(?:{_DRAWING}|fig\.)\b|\b(?:in|see|from) the (?:video|lecture|slides)\b",
-    rf"\b(?:{_MORE_WORDS}) (?:can be|is|are) (?:also )?(?:seen|found|read|available|given) (?:at|on|in)\b",
+    rf"\b(?:{_TOLD_THERE}) (?:can be|is|are) (?:also )?(?:seen|found|read|available|given) (?:at|on|in)\b",
     rf"\A\W*(?:you(?: are|['\u2019]re) (?:\w+ )?(?:right|correct|wrong|mistaken)|that(?:['\u2019]s| (?:{_VERBS})(?:n['\u2019]t)?))\b",
     r"\b(?:all|most|this|the) (?:of the )?(?:information|info|list|quote|text|section) (?:is |was |comes )?(?:taken |copied )?(?:from|on)\b",
     r"\b(?:visit|see|read|check|find|look at)\b[^.\n]{0,60}\bhere\b(?=[\s.)]*$)",
