@@ -13,6 +13,7 @@ import json
 import os
 import signal
 import sys
+from contextlib import suppress
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -44,11 +45,16 @@ def serve(settings: dict[str, Any]) -> None:
     try:
         _server = xllamacpp.Server(parameters)  # it lives as long as there is a name for it
     except RuntimeError as error:
-        print(json.dumps({"problem": str(error)}), flush=True)  # noqa: T201
+        _tell(str(error))
         return
-    print(json.dumps({"problem": None}), flush=True)  # noqa: T201
+    _tell(None)
     sys.stdin.read()
-    os._exit(0)  # without freeing the model first, which takes its time
+    os._exit(0)  # without freeing the model, which takes its time, and for ever if its server has only just begun
+
+
+def _tell(problem: str | None) -> None:
+    with suppress(BrokenPipeError):  # that process has ended meanwhile
+        print(json.dumps({"problem": problem}), flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":
