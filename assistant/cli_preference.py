@@ -35,18 +35,20 @@ JudgeOption = Annotated[
     ),
 ]
 JudgeModelOption = Annotated[str | None, typer.Option("--judge-model", help="What the model is called there.")]
-VoterOption = Annotated[str, typer.Option("--as", help="The name of the person who votes; several people vote apart.")]
+VoterOption = Annotated[
+    str | None, typer.Option("--as", help="The name of the person who votes; several people vote apart.")
+]
 BrowserOption = Annotated[bool, typer.Option("--browser", help="Vote on a page in the browser, not in the terminal.")]
 _MOST = typer.Option(min=1, help="No more prompts of the set than this, the same ones for every system.")
 
 
-def _vote(poll: "Poll", judge: "Judge | None", voter: str, browser: bool, most: int | None) -> None:
+def _vote(poll: "Poll", judge: "Judge | None", voter: str | None, browser: bool, most: int | None) -> None:
     """Have the judge or the person vote, as far as there is one, and say what all votes up to now come to."""
     from evaluation.voting.ballot import Ballot
     from evaluation.voting.judging import ask_judge
 
     if judge is None:
-        _ask_person(Ballot(poll, voter, most), browser)
+        _ask_person(Ballot(poll, _name(voter), most), browser)
         return
     with bar("judge") as advance:
         ask_judge(poll, judge, most, lambda done, total: advance(done, total, ""))
@@ -85,12 +87,22 @@ def _tell(poll: "Poll") -> None:
         out.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _judge(url: str | None, model: str | None, voter: str, browser: bool) -> "Judge | None":
-    """The judge, None where a person votes. Raises ThousandError for what does not go together, before anything is asked."""
-    from evaluation.judge_model import judge_at
+def _name(voter: str | None) -> str:
+    """What a person is called. Raises ThousandError for what is no name."""
     from evaluation.voting.ballot import check_name
 
-    check_name(voter)
+    name = SOMEBODY if voter is None else voter
+    check_name(name)
+    return name
+
+
+def _judge(url: str | None, model: str | None, voter: str | None, browser: bool) -> "Judge | None":
+    """The judge, None where a person votes. Raises ThousandError for what does not go together, before anything is asked."""
+    from evaluation.judge_model import judge_at
+
+    _name(voter)
+    if url is not None and voter is not None:
+        raise ThousandError("--judge asks a model and --as names a person; give one of the two.")
     if url is not None and browser:
         raise ThousandError("--judge asks a model and --browser a person; give one of the two.")
     if url is None and model is not None:
@@ -108,7 +120,7 @@ def evaluate_prefer(
     prompts: PromptsOption = None,
     judge: JudgeOption = None,
     judge_model: JudgeModelOption = None,
-    voter: VoterOption = SOMEBODY,
+    voter: VoterOption = None,
     browser: BrowserOption = False,
     most: Annotated[int | None, _MOST] = None,
     max_tokens: MaxTokensOption = MAX_TOKENS,
@@ -131,7 +143,7 @@ def evaluate_grade(
     prompts: PromptsOption = None,
     judge: JudgeOption = None,
     judge_model: JudgeModelOption = None,
-    voter: VoterOption = SOMEBODY,
+    voter: VoterOption = None,
     browser: BrowserOption = False,
     most: Annotated[int, _MOST] = 50,
     max_tokens: MaxTokensOption = MAX_TOKENS,
@@ -146,14 +158,12 @@ def evaluate_grade(
 
 
 @preference_app.command("blind")
-def evaluate_blind(candidate: CandidateArgument, voter: VoterOption = SOMEBODY, browser: BrowserOption = False) -> None:
+def evaluate_blind(candidate: CandidateArgument, voter: VoterOption = None, browser: BrowserOption = False) -> None:
     """Vote on 20 pairs of answers of a comparison without knowing whose they are."""
     from evaluation.compare import Comparison
-    from evaluation.voting.ballot import check_name
     from evaluation.voting.blind import blind_ballot
 
-    check_name(voter)
-    _ask_person(blind_ballot(Comparison.read(candidate), voter), browser)
+    _ask_person(blind_ballot(Comparison.read(candidate), _name(voter)), browser)
 
 
 def _poll(

@@ -19,7 +19,7 @@ from assistant.errors import ThousandError
 from assistant.files import append_line
 from assistant.held_out import ScriptedConversation, ScriptedTurn
 from assistant.settings import settings
-from evaluation.sets import PromptSet, Reply, name_of
+from evaluation.sets import PromptSet, Reply, SetName, name_of
 from evaluation.systems import System
 from serve.chat import Refused
 from serve.engines.base import EngineError
@@ -48,11 +48,28 @@ class KeptAnswer(BaseModel):
     stopped: bool
 
 
+def _folder() -> Path:
+    return settings().home / "evaluations"
+
+
+def asked_remark(name: SetName) -> list[str]:
+    """How many systems have answered a prompt of a test set here, whatever the settings and its version: who chooses by it has no test
+    left. Nothing of dev, which is there to choose by."""
+    place = f'"place":"{name}/'.encode()  # no answer can hold this: the quotes in it are escaped
+    systems = sum(place in file.read_bytes() for file in _folder().glob("*.jsonl"))
+    if name == "dev" or not systems:
+        return []
+    has = "system has" if systems == 1 else "systems have"
+    return [
+        f"{name}: {systems} {has} answered this test set here. Choose by the dev prompts: what is chosen by a test is no test of it."
+    ]
+
+
 class Kept:
     """The answers that a system has given; those of a line that a crash cut are asked for again."""
 
     def __init__(self, identity: str) -> None:
-        self.file: Path = settings().home / "evaluations" / f"{identity}.jsonl"
+        self.file = _folder() / f"{identity}.jsonl"
         self._by_key: dict[str, KeptAnswer] = {}
         self._places: set[str] = set()
         self.changed: list[str] = []

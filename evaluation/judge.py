@@ -13,7 +13,7 @@ from pathlib import Path
 
 from assistant.files import write_text
 from evaluation.dev import Answer
-from evaluation.judge_model import CONCURRENT, Judge, Line, line_to, request
+from evaluation.judge_model import CONCURRENT, LONGEST_REPLY, Judge, Line, line_to, request
 
 _SYSTEM = (
     "You grade the answers of a chat assistant. You are shown what a person wrote and what the assistant answered. "
@@ -72,7 +72,12 @@ def _verdict(judge: Judge, line: Line, answer: Answer) -> Verdict:
     if said.reply is None:
         return Verdict(None, None, said.failure)
     grade = read_grade(said.reply)
-    return Verdict(grade, said.reply, None if grade else "the reply does not end with a grade from 1 to 6")
+    why = (
+        f"the reply was cut at {LONGEST_REPLY} tokens"
+        if said.cut
+        else "the reply does not end with a grade from 1 to 6"
+    )
+    return Verdict(grade, said.reply, None if grade else why)
 
 
 def grade_all(

@@ -94,6 +94,8 @@ class Said:
     """What the judge wrote, word for word; None when it failed."""
     failure: str | None
     """Why there is no reply."""
+    cut: bool = False
+    """It came to the end of its tokens, perhaps before what it was asked for."""
 
 
 def request(judge: JudgeName, system: str, question: str) -> dict[str, Any]:
@@ -106,13 +108,16 @@ def request(judge: JudgeName, system: str, question: str) -> dict[str, Any]:
     }
 
 
-def _content(body: bytes) -> str | None:
-    """The text of a chat completion, or None when the body is none."""
+def _read(body: bytes) -> Said:
+    """The text of a chat completion, if the body is one."""
     try:
-        content = json.loads(body)["choices"][0]["message"]["content"]
-    except (ValueError, LookupError, TypeError):
-        return None
-    return content if isinstance(content, str) and is_text(content) else None
+        choice = json.loads(body)["choices"][0]
+        content, cut = choice["message"]["content"], choice.get("finish_reason") == "length"
+    except (ValueError, LookupError, TypeError, AttributeError):
+        content, cut = None, False
+    if isinstance(content, str) and is_text(content):
+        return Said(content, None, cut)
+    return Said(None, "the response is no chat completion")
 
 
 class Line:
@@ -134,17 +139,17 @@ class Line:
         """The reply to a `request`, unless the judge is down."""
         if self.down:
             return Said(None, f"not asked: the judge had not replied {GIVE_UP} times in a row")
-        reply, failure = self._ask(body)
+        said = self._ask(body)
         with self._lock:
-            if reply is not None:
+            if said.failure is None:
                 self._unanswered = 0
-                return Said(reply, None)
-            self._unanswered += 1
-            self.failure = failure
-            return Said(None, failure)
+            else:
+                self._unanswered += 1
+                self.failure = said.failure
+        return said
 
-    def _ask(self, body: dict[str, Any]) -> tuple[str | None, str]:
-        """The reply, or None and the reason of the last failure. Only what may pass by itself is tried again."""
+    def _ask(self, body: dict[str, Any]) -> Said:
+        """The reply, or the reason of the last failure. Only what may pass by itself is tried again."""
         failure = ""
         for attempt in range(ATTEMPTS):
             if attempt:
@@ -155,11 +160,11 @@ class Line:
                 failure = f"{type(error).__name__}: {error}"
                 continue
             if status == 200:
-                return _content(said), "the response is no chat completion"
+                return _read(said)
             failure = f"HTTP {status}: {said[:200].decode(errors='replace')}"
             if status not in (408, 429) and status < 500:
                 break
-        return None, failure
+        return Said(None, failure)
 
     def _post(self, body: dict[str, Any]) -> tuple[int, bytes]:
         """Status and body. The client's own timeout is between two bytes, and a proxy may send blanks for ever."""

@@ -69,8 +69,18 @@ class PromptSet:
     """The values of each measure, aligned with `scripts`."""
 
     @property
+    def comes_along(self) -> bool:
+        """Whether it is the set that is installed, not a file of the user's own."""
+        return self.file == bundled_set(self.name)
+
+    @property
     def turns(self) -> int:
         return sum(len(script.turns) for script in self.scripts)
+
+
+def bundled_set(name: SetName) -> Path:
+    """The file of a set that comes along."""
+    return bundled("dialogues") / FILES[name]
 
 
 def name_of(record: Record) -> str:
@@ -122,7 +132,7 @@ def read_set(
     A prompt that stands a second time is left out, since it would count twice. Raises BadData with every bad line and
     every id that is used twice, ThousandError when no record is wanted.
     """
-    file = path or bundled("dialogues") / FILES[name]
+    file = path or bundled_set(name)
     problems: list[Problem] = []
     records = read_records(file, kind, problems)
     problems.extend(repeated_ids(records))

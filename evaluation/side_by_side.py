@@ -9,7 +9,7 @@ from assistant import release
 from assistant.base_model import Say
 from assistant.gguf_merge import Progress
 from assistant.release import Release
-from evaluation.asking import Done, ask
+from evaluation.asking import Done, ask, asked_remark
 from evaluation.conversations import where_it_fails
 from evaluation.endpoint import is_endpoint
 from evaluation.intervals import HOW
@@ -102,6 +102,8 @@ def judge_systems(
 def to_know(asked: PromptSet, judged: Sequence[Judged]) -> list[str]:
     """What a reader of the numbers must know, a line each."""
     lines = remarks(asked.name, asked.scripts, asked.left_out, {one.system.name: one.replies for one in judged})
+    if asked.comes_along:
+        lines += asked_remark(asked.name)
     for one in judged:
         lines += changed_remark(one.system.name, one.changed)
         if asked.name == "conversations":

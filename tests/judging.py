@@ -12,8 +12,9 @@ Reply = tuple[int, str | Iterable[str]]
 """HTTP status and body, whole or piece by piece."""
 
 
-def completion(text: str) -> Reply:
-    return 200, json.dumps({"choices": [{"message": {"role": "assistant", "content": text}}]})
+def completion(text: str, finish_reason: str = "stop") -> Reply:
+    message = {"role": "assistant", "content": text}
+    return 200, json.dumps({"choices": [{"message": message, "finish_reason": finish_reason}]})
 
 
 @dataclass

@@ -57,6 +57,24 @@ def test_every_check_that_comes_along_tells_a_good_answer_from_a_bad_one(
     assert release.read(release.path("first")).scores["constraints"]["prompts"] == 100
 
 
+def test_how_many_were_asked_a_test_set_is_told_and_of_dev_and_own_sets_nothing(
+    thousand: Command, registry: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    answering(monkeypatch, first=lambda prompt: "no", second=lambda prompt: "yes")
+    told = "constraints: {} answered this test set here. Choose by the dev prompts"
+    first, second = (
+        ("evaluate", "constraints", "--release", "first"),
+        ("evaluate", "constraints", "--release", "second"),
+    )
+    for command, said in ((first, "1 system has"), (second, "2 systems have"), (first, "2 systems have")):
+        assert told.format(said) in thousand(*command).out
+    own = write(tmp_path / "own.jsonl", ("Say yes.", {"must_include": ["yes"]}))
+    for command in ((*first, "--prompts", own), ("evaluate", "dev", "--release", "first")):
+        assert "answered this test set here" not in thousand(*command).out
+    assert thousand("evaluate", "report", "first").code == 0
+    assert told.format("2 systems have") in (release.path("first") / "report.md").read_text(encoding="utf-8")
+
+
 def write(file: Path, *lines: tuple[str, dict[str, Any] | None]) -> Path:
     asked = [
         {"messages": [{"role": "user", "content": text}], **({"checks": checks} if checks else {})}

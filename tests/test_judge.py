@@ -61,9 +61,11 @@ def test_truth_9_a_judge_that_fails_is_counted_as_failed_never_as_a_score(
             return completion("A fine answer, I would give it a 6.")
         if "ask seven" in question:
             return completion("Grade: 7")
+        if "ask cut" in question:
+            return completion("It would be", "length")
         return completion("It says what to do.\n\n**Grade: 4**")
 
-    asked = ["good", "chatter", "seven", "broken", "refused", "other", "slow", "flaky"]
+    asked = ["good", "chatter", "seven", "cut", "broken", "refused", "other", "slow", "flaky"]
     with judging(reply) as seen:
         try:
             grades = grade_all(Judge(seen.url, "m"), [answer(text) for text in asked], tmp_path / "replies.jsonl")
@@ -81,8 +83,9 @@ def test_truth_9_a_judge_that_fails_is_counted_as_failed_never_as_a_score(
     assert [line["id"] for line in kept] == asked
     assert kept[0] == {"id": "good", "grade": 4, "reply": "It says what to do.\n\n**Grade: 4**", "failure": None}
     assert kept[1]["reply"] == "A fine answer, I would give it a 6."
-    assert "HTTP 500" in str(kept[3]["failure"])
-    assert "Timeout" in str(kept[6]["failure"])
+    assert "cut at 400 tokens" in str(kept[3]["failure"])
+    assert "HTTP 500" in str(kept[4]["failure"])
+    assert "Timeout" in str(kept[7]["failure"])
     assert all((line["grade"] is None) == (line["failure"] is not None) for line in kept)
 
 

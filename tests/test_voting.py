@@ -13,7 +13,7 @@ from evaluation import judge_model
 from evaluation.intervals import Interval
 from evaluation.judge_model import JudgeName
 from evaluation.voting.result import Result, read_preferences
-from evaluation.voting.tally import agreement, at_equal_length, sign_test
+from evaluation.voting.tally import agreement, ahead, at_equal_length, sign_test
 from tests.answering import Engines, answering
 from tests.chatting import chatting
 from tests.chatting import completion as chat_completion
@@ -188,6 +188,8 @@ def test_a_judge_that_fails_or_talks_nonsense_is_counted_named_and_never_a_vote(
             return completion("I like the good one better. A is best")
         if "(2)" in question:
             return completion("Vote: C")
+        if "(0)" in question:
+            return completion("A says that", "length")
         if "(3)" in question:
             return 500, "Vote: A"
         if "(4)" in question:
@@ -209,10 +211,11 @@ def test_a_judge_that_fails_or_talks_nonsense_is_counted_named_and_never_a_vote(
         finally:
             over.set()
         assert result.code == 0, result.err
-        assert "gave no vote on 6 prompts, not counted: " in result.out
+        assert "gave no vote on 7 prompts, not counted: " in result.out
         for told in (
             "p1: no vote on the scale (A, neither, B): 'I like",
             "'Vote: C'",
+            "p0: its reply was cut at 400 tokens, before a vote",
             "p3: HTTP 500",
             "p4: ReadTimeout",
             "p7: ReadTimeout: no whole reply within 0.5 seconds",
@@ -220,13 +223,13 @@ def test_a_judge_that_fails_or_talks_nonsense_is_counted_named_and_never_a_vote(
         ):
             assert told in result.out
         (tally,) = only(home).tallies
-        assert tally.prompts == 2
-        assert set(tally.no_vote) == {"p1", "p2", "p3", "p4", "p6", "p7"}
+        assert tally.prompts == 1
+        assert set(tally.no_vote) == {"p0", "p1", "p2", "p3", "p4", "p6", "p7"}
         before = len(seen.requests)
         thousand(*command, *judged_by(seen.url))
         assert len(seen.requests) - before == 2 * judge_model.ATTEMPTS + 6, "only failures are asked again"
     (tally,) = only(home).tallies
-    assert set(tally.no_vote) == {"p1", "p2", "p3", "p6"}
+    assert set(tally.no_vote) == {"p0", "p1", "p2", "p3", "p6"}
     raw = [json.loads(line) for file in home.rglob("replies.jsonl") for line in file.read_text().splitlines()]
     assert "Vote: C" in [line["reply"] for line in raw]
 
@@ -371,6 +374,7 @@ def test_what_cannot_be_voted_on_is_said_before_anything_is_asked(
         ("second", "first", *judged_by("http://me:secret@x/v1")): "--judge holds a name or a password",
         ("second", "first", "--judge-model", "m"): "--judge-model is given without --judge",
         ("second", "first", *judged_by("http://x/v1"), "--browser"): "give one of the two",
+        ("second", "first", *judged_by("http://x/v1"), "--as", "ann"): "give one of the two",
         ("second", "first", "--as", "a\x1bb"): "is no name",
         ("second", "second"): "would be compared with itself",
         ("sekond", "first"): "There is no release 'sekond'; did you mean second?",
@@ -399,6 +403,11 @@ def test_the_sign_test_leaves_ties_out_and_needs_six_prompts() -> None:
     assert sign_test([1.0] * 5 + [0.5] * 50) == 0.0625
     assert sign_test([1.0] * 6) == 0.03125
     assert sign_test([0.5] * 9) is None
+
+
+def test_the_system_that_is_preferred_is_the_one_with_more_prompts_not_with_more_of_the_votes() -> None:
+    assert ahead([0.6] * 7 + [0.0]) == "first"
+    assert ahead([1.0, 0.0, 0.5]) is None
 
 
 def test_agreement_is_1_for_the_same_half_for_one_tie_and_0_else() -> None:

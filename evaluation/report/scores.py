@@ -6,13 +6,13 @@ from typing import Any
 
 from assistant.files import sha256
 from assistant.release import Release
-from assistant.settings import bundled
 from evaluation import measured, tables
+from evaluation.asking import asked_remark
 from evaluation.conversations import where_it_fails
 from evaluation.intervals import HOW
 from evaluation.measured import Measured
 from evaluation.report.blocks import Block, Grid, Picture, Section, Words
-from evaluation.sets import FILES, SetName
+from evaluation.sets import SetName, bundled_set
 
 SETS: dict[SetName, tuple[str, str]] = {
     "dev": (
@@ -69,7 +69,7 @@ def of_set(place: Path, record: Release, name: SetName) -> Section:
         blocks.append(Words(f"Measured {found.made:%Y-%m-%d}; {found.file}, SHA-256 {found.sha256}."))
         blocks += map(Words, _remarks(found))
     missing = []
-    if found is not None and found.sha256 != sha256(bundled("dialogues") / FILES[name]):
+    if found is not None and found.sha256 != sha256(bundled_set(name)):
         missing.append(f"{title.lower()}, as {found.file} is now (the scores are of another version of it): {command}")
     if len(systems) == 1:
         missing.append(f"{title.lower()}, the base model beside it: {command} --base --urial")
@@ -78,7 +78,8 @@ def of_set(place: Path, record: Release, name: SetName) -> Section:
 
 def _remarks(found: Measured) -> list[str]:
     """What is in no mean: who gave no answer, or an empty one, and where conversations fail first."""
-    lines = tables.remarks(found.set, found.scripts, (), {system.name: system.replies for system in found.systems})
+    lines = asked_remark(found.set)
+    lines += tables.remarks(found.set, found.scripts, (), {system.name: system.replies for system in found.systems})
     if found.set == "conversations":
         lines += [where_it_fails(system.name, found.scripts, system.replies) for system in found.systems]
     return lines

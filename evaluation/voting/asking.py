@@ -11,6 +11,7 @@ from assistant.dialogue import Dialogue
 from assistant.errors import ThousandError
 from assistant.gguf_merge import Progress
 from evaluation import safety
+from evaluation.asking import asked_remark
 from evaluation.sets import PromptSet, Replies, SetName, read_set, scripted
 from evaluation.side_by_side import Bar, one_by_one
 from evaluation.systems import Asked, need_not_be_here
@@ -51,4 +52,7 @@ def poll_of(
         for line in changed_remark(system.name, changed):
             say(line)
         answered.append((system.asked, replies))
+    if asked.comes_along:
+        for line in asked_remark(asked.name):
+            say(line)
     return Poll.of(sheet_of(scale, asked.name, asked.file.name, asked.sha256, asked.left_out, asked.scripts, answered))

@@ -85,6 +85,7 @@ def ask_judge(
                     swapped=swapped,
                     reply=said.reply,
                     failure=said.failure,
+                    cut=said.cut,
                     when=now(),
                 )
             )

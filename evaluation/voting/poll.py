@@ -51,6 +51,8 @@ class Reply(Model):
     """What it wrote, word for word."""
     failure: str | None
     """Why there is no reply."""
+    cut: bool = False
+    """It came to the end of its tokens."""
     when: datetime
 
 

@@ -8,14 +8,14 @@ from statistics import fmean
 from typing import Literal
 
 from evaluation.intervals import Interval
-from evaluation.judge_model import JudgeName
+from evaluation.judge_model import LONGEST_REPLY, JudgeName
 from evaluation.sets import SetName
 from evaluation.systems import Asked
 from evaluation.voting.judging import name_of_request, orders, read_vote
 from evaluation.voting.poll import SHEET, Poll, Reply, polls
 from evaluation.voting.scale import NEITHER, Scale, ScaleName, meaning
 from evaluation.voting.sheet import Item, Model
-from evaluation.voting.tally import VALUES, agreement, at_equal_length, sign_test
+from evaluation.voting.tally import VALUES, agreement, ahead, at_equal_length, sign_test
 
 Kind = Literal["person", "people", "model", "rules"]
 RULES = "rule checks"
@@ -51,6 +51,8 @@ class Tally(Model):
     """The same if answers were equally long (`tally.at_equal_length`)."""
     p: float | None = None
     """Of the sign test; None for a grade, or when no prompt has a winner."""
+    ahead: Literal["first", "second"] | None = None
+    """Whose answer won on more prompts, which is what the sign test looks at."""
     position: Position | None = None
     """Of a model's preference."""
     no_vote: dict[str, str]
@@ -209,6 +211,8 @@ def _said(scale: Scale, reply: Reply) -> tuple[str, str | None]:
     vote = read_vote(scale, reply.reply)
     if vote is not None:
         return vote, None
+    if reply.cut:
+        return "", f"its reply was cut at {LONGEST_REPLY} tokens, before a vote"
     last = (reply.reply.strip().splitlines() or ["nothing"])[-1]
     return "", f"no vote on the scale ({', '.join(scale.words)}): {last[:80]!r}"
 
@@ -236,6 +240,7 @@ def _tally(scale: Scale, items: Sequence[Item], voter: _Voter) -> Tally:
         rate=Interval.of_share(values) if values else None,
         rate_at_equal_length=at_equal_length(values, longer) if values else None,
         p=sign_test(values),
+        ahead=ahead(values),
         position=voter.position,
         no_vote=voter.no_vote,
         changed=voter.changed,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from math import comb
+from typing import Literal
 
 import numpy as np
 
@@ -12,10 +13,20 @@ VALUES = {"first": 1.0, NEITHER: 0.5, "second": 0.0}
 """Of a vote on a pair: how much of it is the first system's."""
 
 
+def _decided(values: Sequence[float]) -> tuple[int, int]:
+    return sum(value > 0.5 for value in values), sum(value < 0.5 for value in values)
+
+
+def ahead(values: Sequence[float]) -> Literal["first", "second"] | None:
+    """Which system won on more prompts (`values` as in VALUES, or a mean of those); None when neither did."""
+    won, lost = _decided(values)
+    return None if won == lost else "first" if won > lost else "second"
+
+
 def sign_test(values: Sequence[float]) -> float | None:
     """How likely votes that are as uneven or more are when neither system is better: the exact two-sided sign test over the prompts
     on which there is a winner (`values` as in VALUES, or a mean of those); None when there is no such prompt."""
-    won, lost = sum(value > 0.5 for value in values), sum(value < 0.5 for value in values)
+    won, lost = _decided(values)
     decided = won + lost
     return min(1.0, 2 * sum(comb(decided, k) for k in range(min(won, lost) + 1)) / 2**decided) if decided else None
 

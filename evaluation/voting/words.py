@@ -99,11 +99,9 @@ def sentence(result: Result, tally: Tally) -> str:
         if tally.kind in ("person", "people")
         else f"A model's votes ({tally.voter}), not a person's"
     )
-    if tally.p is None or tally.p >= 0.05:
-        told = "the votes do not tell them apart"
-    else:
-        assert tally.rate is not None
-        told = f"{first if tally.rate.mean > 0.5 else second} is preferred"
+    preferred = first if tally.ahead == "first" else second
+    apart = tally.p is not None and tally.p < 0.05
+    told = f"{preferred} is preferred" if apart else "the votes do not tell them apart"
     test = (
         "no prompt has a winner" if tally.p is None else f"sign test over the prompts with a winner, p = {tally.p:.2g}"
     )

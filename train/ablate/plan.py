@@ -20,7 +20,7 @@ from assistant.release import Release
 from assistant.settings import bundled
 from assistant.template import Template
 from evaluation.ablations import Kind, folder
-from evaluation.sets import FILES, MAX_TOKENS, SetName
+from evaluation.sets import MAX_TOKENS, SetName, bundled_set
 from train import batches, processes
 from train.ablate.arms import Training, arms_folder
 from train.ablate.variants import Choices, arms
@@ -265,7 +265,7 @@ def make_plan(
     files = data_files(data or [bundled("dialogues")])
     found, made_from = material(base, files, dev, say)
     recipe = for_base(changed(preset(asked.recipe), asked.changes), found, say)
-    sets = {of: prompts.get(of, bundled("dialogues") / FILES[of]) for of in ASKED[asked.kind]}
+    sets = {of: prompts.get(of, bundled_set(of)) for of in ASKED[asked.kind]}
     missing = [
         f"{file}: there is no such file; give a .jsonl file of {of}" for of, file in sets.items() if not file.is_file()
     ]
