@@ -19,7 +19,7 @@ from itertools import cycle
 from asking import Answer, Prompts, Server, ask, percentile
 from servers import thousand
 
-from assistant import release
+from assistant import opening, release
 from assistant.sampling import Sampling
 from serve.engines.llama_cpp import SLOTS
 
@@ -66,7 +66,7 @@ def main() -> None:
     options = parser.parse_args()
     moments = list(arrivals(60 * options.minutes, options.seed))
     place = release.path(release.current())
-    with thousand(release.open_parts(place, release.read(place))[1]) as (server, _):
+    with thousand(opening.open_parts(place, release.read(place))[1]) as (server, _):
         asked = replay(server, moments)
     answered = [answer for answer in asked if answer.status == 200 and answer.finish_reason]
     refused = [answer for answer in asked if answer.status == 429 and answer.retry_after]

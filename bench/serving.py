@@ -19,7 +19,7 @@ from statistics import median
 from asking import Answer, Prompts, Server, ask, ask_at_once, percentile
 from servers import THREADS, stock, thousand, transformers
 
-from assistant import base_model, release
+from assistant import base_model, opening, release
 from assistant.dialogue import Message, read_dialogues
 from assistant.sampling import Sampling
 from assistant.settings import bundled
@@ -197,10 +197,10 @@ def main() -> None:
     rounds, tokens, widths = (1, 16, [1, 2]) if options.quick else (options.rounds, 96, [1, 4, 8])
     place = release.path(release.current())
     record = release.read(place)
-    base, full = base_model.resolve(record.base), release.open_template(place, record)
+    base, full = base_model.resolve(record.base), opening.open_template(place, record)
     prompts = Prompts()
     with ExitStack() as stack:
-        ours, engine = stack.enter_context(thousand(release.open_parts(place, record)[1]))
+        ours, engine = stack.enter_context(thousand(opening.open_parts(place, record)[1]))
         plain, own = stack.enter_context(stock(base, full, SLOTS))
         torch = None if options.quick else stack.enter_context(transformers(base, full))
         print(f"Release {record.name}, base {base.name}, {THREADS} threads, {rounds} rounds.")

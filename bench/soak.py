@@ -25,7 +25,7 @@ from asking import Prompts, Server, ask
 from gradio_client import Client
 from servers import ask_ours, thousand
 
-from assistant import release
+from assistant import opening, release
 from assistant.dialogue import Message, read_dialogues
 from assistant.sampling import Sampling
 from assistant.settings import bundled
@@ -195,7 +195,7 @@ def main() -> None:
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     place = release.path(release.current())
-    with thousand(release.open_parts(place, release.read(place))[1]) as (server, _):
+    with thousand(opening.open_parts(place, release.read(place))[1]) as (server, _):
         soak = Soak(server)
         lines = watch(soak, options.minutes, options.folder / "soak.jsonl")
     report(lines, options.folder / "soak.png")

@@ -22,7 +22,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 import assistant
-from assistant import base_model, release
+from assistant import base_model, opening, release
 from assistant.base_model import Base, Say
 from assistant.dialogue import Message
 from assistant.errors import ThousandError
@@ -53,7 +53,7 @@ class _Both:
     def __init__(self, place: Path, record: Release, base: Base, say: Say) -> None:
         base_model.quiet_transformers()
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        adapter = release.adapter_of(place, record)
+        adapter = opening.adapter_of(place, record)
         self._release = self._load(base, say)
         if adapter is None:
             whole = with_vocabulary(base_model.resolve(record.base, say), record.vocabulary, say)
@@ -241,7 +241,7 @@ def measure_shift(
     for line in changed_remark(system.name, answered.changed):
         say(line)
     (replies,) = answered.replies
-    base, template = release.open_parts(place, record, say)
+    base, template = opening.open_parts(place, record, say)
     folder = base_model.weights_folder(base, say)
     looking = _Looking(_Both(place, record, base, say), template, Template.load(folder, family=PLAIN))
     answers, of_base, of_release, kept = [], [], [], []

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-from assistant import base_model, release
+from assistant import base_model, opening, release
 from assistant.base_model import Base, Say
 from assistant.errors import ThousandError
 from assistant.gguf_merge import Progress
@@ -112,7 +112,7 @@ def open_chat(
     place = release.path(chosen, say)
     record = release.read(place)
     if remote is not None:
-        template = release.open_template(place, record)
+        template = opening.open_template(place, record)
         connected = connect(cast("RemoteName", engine), remote, template, context)
         return Chat(connected, template, name=chosen, sampling=record.sampling, record=record, most_turns=most_turns)
     return open_placed(
@@ -131,7 +131,7 @@ def open_placed(
 ) -> Chat:
     """A chat with the release in a folder, which may stand outside the registry. Raises ThousandError when it cannot be had."""
     record = release.read(place)
-    base, template = release.open_parts(place, record, say)
+    base, template = opening.open_parts(place, record, say)
     started = start_engine(engine, base, place, record, template, context, say, progress)
     return Chat(started, template, name=record.name, sampling=record.sampling, record=record, most_turns=most_turns)
 

@@ -10,7 +10,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from assistant import release
+from assistant import opening, release
 from assistant.dialogue import Message
 from assistant.errors import ThousandError
 from assistant.files import sha256
@@ -51,7 +51,7 @@ def test_each_choice_is_ranked_in_the_base_after_the_same_context(
     shift = read_shift("second")
     assert shift is not None
     place = registry / "second"
-    base, template = release.open_parts(place, release.read(place))
+    base, template = opening.open_parts(place, release.read(place))
     model = AutoModelForCausalLM.from_pretrained(base.folder)
     tuned = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base.folder), place)
     assert [one.id for one in shift.answers] == ["p1", "p2", "p3"]

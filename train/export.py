@@ -11,7 +11,7 @@ from typing import Literal
 
 from safetensors import SafetensorError
 
-from assistant import base_model, release
+from assistant import base_model, opening, release
 from assistant.base_model import Base, Say
 from assistant.errors import ThousandError
 from assistant.files import atomic_folder, write_text
@@ -55,10 +55,10 @@ def export(name: str, folder: Path, to: Format, say: Say, progress: Progress = l
     if folder.exists():
         raise ThousandError(f"{folder} exists already, and an export never overwrites; give a new folder.")
     record = release.read(place)
-    adapter = release.adapter_of(place, record)
+    adapter = opening.adapter_of(place, record)
     if adapter is None and to == "peft":
         raise ThousandError(f"The release {name} is a whole model and has no adapter; export it with: --to safetensors")
-    base, template = release.open_parts(place, record, say)
+    base, template = opening.open_parts(place, record, say)
     opened = _Opened(place, adapter, record, base, template, say, progress)
     try:
         with atomic_folder(folder) as temporary:

@@ -19,7 +19,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from assistant import base_model, release
+from assistant import base_model, opening
 from assistant.base_model import Base
 from assistant.errors import ThousandError
 from assistant.files import atomic_path
@@ -62,7 +62,7 @@ def merged_gguf(
             return base.gguf
         name, key = "base", base.checksum
     else:
-        adapter = release.adapter_of(place, record)
+        adapter = opening.adapter_of(place, record)
         name, key = record.name, f"{base.checksum} {record.adapter_sha256}"
     digest = hashlib.sha256(f"{key} {template.jinja()} {template.stop_id} q8_0 2".encode()).hexdigest()[:24]
     target = settings().home / "merged" / f"{name}-{digest}.gguf"

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, DynamicCache
 
-from assistant import base_model, release
+from assistant import base_model, opening
 from assistant.base_model import Base
 from assistant.release import Release
 from assistant.sampling import Sampling
@@ -81,7 +81,7 @@ class PyTorch:
             trust_remote_code=False,
             use_safetensors=True,
         )
-        adapter = None if place is None or record is None else release.adapter_of(place, record)
+        adapter = None if place is None or record is None else opening.adapter_of(place, record)
         if adapter is not None:
             from peft import PeftModel
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from assistant import release
+from assistant import opening, release
 from assistant.console import minutes
 from assistant.dialogue import Dialogue
 from assistant.files import write_text
@@ -65,7 +65,7 @@ class Estimate(NamedTuple):
 
 def estimate(record: Release, recipe: Recipe, dialogues: Sequence[Dialogue]) -> Estimate:
     """How long training on the dialogues takes. Nothing is computed for it but their tokens."""
-    template = release.open_template(release.path(record.name), record)
+    template = opening.open_template(release.path(record.name), record)
     tokens = 0
     for dialogue in dialogues:
         length = min(recipe.max_tokens, len(template.render(dialogue.messages).ids))
