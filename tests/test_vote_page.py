@@ -1,5 +1,6 @@
 """The page on which a person votes, in a real browser."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ from serve.access import Access
 from serve.life import Life
 from serve.ui.vote_page import vote_app
 from tests.browser import browsing, seen_by_everybody
-from tests.server import serving_app
+from tests.server import serving_app, wait_until
 
 WITHIN = 60_000
 LONG = (
@@ -70,6 +71,30 @@ def test_one_key_votes_and_nothing_tells_whose_answers_they_are(home: Path) -> N
     assert [vote.vote for vote in poll.votes()] == ["A", "B", None, "neither", "neither"]
     (tally,) = read_preferences(home)[0].tallies
     assert (tally.voter, tally.prompts, tally.shares["neither"].mean) == ("ann", 3, 0.6667)
+
+
+@pytest.mark.browser
+def test_a_key_that_is_pressed_while_the_vote_before_is_being_kept_is_not_lost(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ballot, begun, go_on = Ballot(a_poll(), "ann"), threading.Event(), threading.Event()
+    keep = ballot.vote
+
+    def slowly(place: int, vote: str | None) -> None:
+        begun.set()
+        assert go_on.wait(WITHIN / 1000)
+        keep(place, vote)
+
+    monkeypatch.setattr(ballot, "vote", slowly)
+    with voting_page(ballot) as address, browsing(address) as page:
+        expect(page.get_by_text("Pair 1 of 3")).to_be_visible(timeout=WITHIN)
+        page.keyboard.press("2")
+        assert begun.wait(WITHIN / 1000)
+        page.keyboard.press("2")
+        go_on.set()
+        wait_until(lambda: len(ballot.poll.votes()) == 2, "both are kept")
+        expect(page.get_by_text("Pair 2 of 3")).to_be_visible(timeout=WITHIN)
+    assert len({vote.prompt for vote in ballot.poll.votes()}) == 1, "both are on what was seen"
 
 
 def test_only_this_machine_is_answered_and_only_what_the_page_needs(home: Path) -> None:
