@@ -3,7 +3,7 @@
 `read_ablations()` gives every one of them, for a report. Training them is above this package, in `train.ablate`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from statistics import fmean
@@ -127,9 +127,18 @@ def read_ablation(name: str) -> Ablation:
         raise ThousandError(f"{file} is damaged; remove it, and the same command writes it again.") from None
 
 
-def read_ablations() -> list[Ablation]:
-    """Every ablation here, by name, unfinished ones too (`whole` tells). Raises ThousandError for a damaged record."""
-    return [read_ablation(file.parent.name) for file in sorted(folder().glob(f"*/{RECORD}"))]
+def read_ablations(damaged: Callable[[ThousandError], None] | None = None) -> list[Ablation]:
+    """Every ablation here, by name, unfinished ones too (`whole` tells). A damaged record is told to `damaged` and left out; where that
+    is not given it is raised as ThousandError."""
+    found = []
+    for file in sorted(folder().glob(f"*/{RECORD}")):
+        try:
+            found.append(read_ablation(file.parent.name))
+        except ThousandError as error:
+            if damaged is None:
+                raise
+            damaged(error)
+    return found
 
 
 def over_seeds(trained: Sequence[TrainedArm], of: str, name: str) -> list[float | None]:

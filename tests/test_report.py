@@ -142,6 +142,27 @@ def test_silence_where_conversations_fail_and_a_set_that_changed_stand_in_it(
     assert "as multiturn_test.jsonl is now (the scores are of another version of it)" in written(registry)[1]
 
 
+def test_what_is_damaged_is_named_and_the_rest_stands_in_it(
+    thousand: Command, registry: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answering(monkeypatch, first=lambda prompt: "no")
+    for name in ("constraints", "safety"):
+        assert thousand("evaluate", name).code == 0
+    damaged = [
+        registry / "first/measured-safety.json",
+        home / "evaluations/polls/one/sheet.json",
+        folder() / "mine" / RECORD,
+    ]
+    for file in damaged:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("{")
+    assert thousand("evaluate", "report").code == 0
+    text = written(registry)[1]
+    assert "| prompts_strict |" in text
+    named = text.partition("## What was not measured")[2]
+    assert all(named.count(f"{file} is damaged") == 1 for file in damaged)
+
+
 @pytest.mark.browser
 def test_the_page_needs_nothing_beside_it_and_runs_no_script(
     thousand: Command, registry: Path, monkeypatch: pytest.MonkeyPatch

@@ -10,7 +10,9 @@ from evaluation.report.blocks import Block, Grid, Picture, Section, Words
 
 def ablations(record: Release) -> Section:
     """Every ablation here that was trained from the same base, whole or not."""
-    found = [one for one in read_ablations() if one.base_checksum == record.base_checksum]
+    missing: list[str] = []
+    known = read_ablations(lambda error: missing.append(str(error)))
+    found = [one for one in known if one.base_checksum == record.base_checksum]
     blocks: list[Block] = []
     for one in found:
         blocks.append(
@@ -24,7 +26,7 @@ def ablations(record: Release) -> Section:
             alt = f"Measures by arm of the ablation {one.name}; the numbers stand in the table above"
             blocks.append(Picture(f"ablation-{one.name}.png", alt, picture.read_bytes()))
         blocks += map(Words, ablation_page.remarks(one))
-    missing = [
+    missing += [
         f"ablation, {kind}: thousand evaluate ablate {kind}"
         for kind in get_args(Kind)
         if kind not in {one.kind for one in found}

@@ -1,9 +1,13 @@
 """The report of a release, and the files that it is written to."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from assistant import __version__, release
+from assistant.errors import ThousandError
 from assistant.files import atomic_path, write_text
+from assistant.release import Release
 from evaluation.report.ablated import ablations
 from evaluation.report.answers import answers
 from evaluation.report.blocks import Items, Picture, Report, Section
@@ -26,25 +30,38 @@ NEVER = (
 
 
 def build(name: str) -> Report:
-    """The report of an installed release, of all that was measured until now. Raises ThousandError when a record is damaged."""
+    """The report of an installed release, of all that was measured until now. A damaged record is named in it, and what is in it is
+    missing. Raises ThousandError when the release's own is damaged."""
     place = release.path(name)
     record = release.read(place)
-    glance = picture(place, record)
-    sections = [
-        *([glance] if glance else []),
-        lineage(place, record),
-        training(place, record),
-        *[of_set(place, record, of) for of in SETS],
-        compared(place, record),
-        votes(record),
-        ablations(record),
-        shift(record),
-        answers(place, record),
-    ]
-    missing = [what for section in sections for what in section.missing]
-    left = Section("What was not measured", [Items([f"{what[0].upper()}{what[1:]}" for what in (*missing, *NEVER)])])
+    sections, missing = [], []
+    for make in _parts(place, record):
+        try:
+            section = make()
+        except ThousandError as error:
+            missing.append(str(error))
+            continue
+        if section is not None:
+            sections.append(section)
+            missing += section.missing
+    told = [f"{what[0].upper()}{what[1:]}" for what in (*dict.fromkeys(missing), *NEVER)]
+    left = Section("What was not measured", [Items(told)])
     made = f"Written {release.now():%Y-%m-%d %H:%M} UTC by Thousand {__version__} from the records of this machine."
     return Report(f"{record.name}: evaluation report", made, [*sections, left])
+
+
+def _parts(place: Path, record: Release) -> list[Callable[[], Section | None]]:
+    return [
+        partial(picture, place, record),
+        partial(lineage, place, record),
+        partial(training, place, record),
+        *[partial(of_set, place, record, of) for of in SETS],
+        partial(compared, place, record),
+        partial(votes, record),
+        partial(ablations, record),
+        partial(shift, record),
+        partial(answers, place, record),
+    ]
 
 
 def write(name: str, folder: Path | None) -> Path:

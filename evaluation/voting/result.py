@@ -1,12 +1,13 @@
 """What came of a poll. A person's vote is called human preference, and nothing else is."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean
 from typing import Literal
 
+from assistant.errors import ThousandError
 from evaluation.intervals import Interval
 from evaluation.judge_model import LONGEST_REPLY, JudgeName
 from evaluation.sets import SetName
@@ -95,13 +96,22 @@ class Result(Model):
     agreements: tuple[Agreement, ...]
 
 
-def read_preferences(home: Path) -> list[Result]:
+def read_preferences(home: Path, damaged: Callable[[ThousandError], None] | None = None) -> list[Result]:
     """What came of every poll in a THOUSAND_HOME: preferences, grades and safety votes, told apart by `scale`, sorted by folder.
 
     It is worked out from `sheet.json`, `votes.jsonl` and `replies.jsonl` in each folder of `evaluations/polls`, so it holds each vote up to
-    now, whether it was given on a page, in a terminal or by a model. Raises ThousandError for a damaged sheet.
+    now, whether it was given on a page, in a terminal or by a model. A damaged sheet is told to `damaged` and left out; where that is not
+    given it is raised as ThousandError.
     """
-    return [result(Poll(file.parent)) for file in sorted(polls(home).glob(f"*/{SHEET}"))]
+    found = []
+    for file in sorted(polls(home).glob(f"*/{SHEET}")):
+        try:
+            found.append(result(Poll(file.parent)))
+        except ThousandError as error:
+            if damaged is None:
+                raise
+            damaged(error)
+    return found
 
 
 def result(poll: Poll) -> Result:
