@@ -39,6 +39,8 @@ HEADLINES: dict[SetName, tuple[str, ...]] = {
     "safety": ("passed",),
 }
 """The measures in the picture; all are from 0 to 1, and more is better."""
+LEGEND = 90
+"""How many letters fit beside one another above the picture."""
 COLOURS = ("#1f5fa8", "#c2571a", "#3a7d44", "#7a4fa3", "#8a6d1f", "#5c5c5c")
 
 _Systems = dict[str, dict[str, Any]]
@@ -133,7 +135,8 @@ def _drawn(rows: list[tuple[str, _Systems]]) -> bytes:
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
-    figure.legend(loc="outside upper left", ncols=3, frameon=False)
+    across = max(1, LEGEND // max(map(len, names)))
+    figure.legend(loc="outside upper left", ncols=min(3, across), frameon=False)
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", metadata={"Software": None})
     return drawn.getvalue()
