@@ -36,7 +36,8 @@ JudgeOption = Annotated[
 ]
 JudgeModelOption = Annotated[str | None, typer.Option("--judge-model", help="What the model is called there.")]
 VoterOption = Annotated[
-    str | None, typer.Option("--as", help="The name of the person who votes; several people vote apart.")
+    str | None,
+    typer.Option("--as", help=f"The name of the person who votes, by default {SOMEBODY}; several people vote apart."),
 ]
 BrowserOption = Annotated[bool, typer.Option("--browser", help="Vote on a page in the browser, not in the terminal.")]
 _MOST = typer.Option(min=1, help="No more prompts of the set than this, the same ones for every system.")
