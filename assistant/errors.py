@@ -1,8 +1,12 @@
 """Errors that a person can act on."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 from pydantic import ValidationError
+
+ThingT = TypeVar("ThingT")
+ReadT = TypeVar("ReadT")
 
 
 class ThousandError(Exception):
@@ -22,6 +26,21 @@ class BadData(ThousandError):
         super().__init__(
             "\n".join([*self.problems, f"{count} problem{'s' if count != 1 else ''} found; nothing was changed."])
         )
+
+
+def read_each(
+    things: Iterable[ThingT], read: Callable[[ThingT], ReadT], damaged: Callable[[ThousandError], None] | None
+) -> list[ReadT]:
+    """What is read of each thing. What cannot be read is told to `damaged` and left out; where that is None it is raised."""
+    found = []
+    for thing in things:
+        try:
+            found.append(read(thing))
+        except ThousandError as error:
+            if damaged is None:
+                raise
+            damaged(error)
+    return found
 
 
 def validation_sentence(error: ValidationError) -> str:

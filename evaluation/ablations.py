@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from assistant.errors import ThousandError
+from assistant.errors import ThousandError, read_each
 from assistant.settings import settings
 from evaluation.intervals import Column, Interval, paired, present
 
@@ -130,15 +130,8 @@ def read_ablation(name: str) -> Ablation:
 def read_ablations(damaged: Callable[[ThousandError], None] | None = None) -> list[Ablation]:
     """Every ablation here, by name, unfinished ones too (`whole` tells). A damaged record is told to `damaged` and left out; where that
     is not given it is raised as ThousandError."""
-    found = []
-    for file in sorted(folder().glob(f"*/{RECORD}")):
-        try:
-            found.append(read_ablation(file.parent.name))
-        except ThousandError as error:
-            if damaged is None:
-                raise
-            damaged(error)
-    return found
+    files = sorted(folder().glob(f"*/{RECORD}"))
+    return read_each(files, lambda file: read_ablation(file.parent.name), damaged)
 
 
 def over_seeds(trained: Sequence[TrainedArm], of: str, name: str) -> list[float | None]:

@@ -159,6 +159,8 @@ def test_what_is_damaged_is_named_and_the_rest_stands_in_it(
     assert thousand("evaluate", "report").code == 0
     text = written(registry)[1]
     assert "| prompts_strict |" in text
+    assert "![constraints: prompts_strict" in text
+    assert "among the worst, passes" in text
     named = text.partition("## What was not measured")[2]
     assert all(named.count(f"{file} is damaged") == 1 for file in damaged)
 

@@ -6,10 +6,9 @@ from statistics import fmean
 
 from assistant.held_out import ScriptedConversation
 from assistant.release import Release
-from evaluation import measured
 from evaluation.measured import Measured
 from evaluation.report.blocks import Block, Said, Section, Words
-from evaluation.report.scores import SETS
+from evaluation.report.scores import SETS, whole
 from evaluation.sets import Reply, name_of
 from evaluation.tables import notes
 
@@ -48,7 +47,7 @@ def answers(place: Path, record: Release) -> Section:
     blocks: list[Block] = []
     missing = []
     for name in SETS:
-        found = measured.read(place, name)
+        found = whole(place, name)
         if found is None:
             if name in record.scores:
                 title = SETS[name][0].lower()

@@ -1,9 +1,11 @@
 """What a release scored on each set, beside whom, and the picture of it."""
 
 import io
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from assistant.errors import ThousandError
 from assistant.files import sha256
 from assistant.release import Release
 from evaluation import measured, tables
@@ -53,6 +55,13 @@ def _systems(record: Release, found: Measured | None, name: SetName) -> _Systems
     return {record.name: record.scores[name]} if name in record.scores else {}
 
 
+def whole(place: Path, name: SetName) -> Measured | None:
+    """What was measured on a set; None also where its record is damaged, which `of_set` tells."""
+    with suppress(ThousandError):
+        return measured.read(place, name)
+    return None
+
+
 def _plain(scores: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in scores.items() if name != "sampling"}
 
@@ -91,7 +100,7 @@ def picture(place: Path, record: Release) -> Section | None:
     """The headline measures with their intervals; None where nothing was measured."""
     rows: list[tuple[str, _Systems]] = []
     for name, measures in HEADLINES.items():
-        systems = _systems(record, measured.read(place, name), name)
+        systems = _systems(record, whole(place, name), name)
         for measure in measures:
             values = {system: scores[measure] for system, scores in systems.items() if measure in scores}
             if values:

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Literal
 
-from assistant.errors import ThousandError
+from assistant.errors import ThousandError, read_each
 from evaluation.intervals import Interval
 from evaluation.judge_model import LONGEST_REPLY, JudgeName
 from evaluation.sets import SetName
@@ -103,15 +103,7 @@ def read_preferences(home: Path, damaged: Callable[[ThousandError], None] | None
     now, whether it was given on a page, in a terminal or by a model. A damaged sheet is told to `damaged` and left out; where that is not
     given it is raised as ThousandError.
     """
-    found = []
-    for file in sorted(polls(home).glob(f"*/{SHEET}")):
-        try:
-            found.append(result(Poll(file.parent)))
-        except ThousandError as error:
-            if damaged is None:
-                raise
-            damaged(error)
-    return found
+    return read_each(sorted(polls(home).glob(f"*/{SHEET}")), lambda file: result(Poll(file.parent)), damaged)
 
 
 def result(poll: Poll) -> Result:
